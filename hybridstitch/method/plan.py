@@ -1,0 +1,188 @@
+"""A plan: everything about a run that is not the prompt, the seed or the size."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any, Literal, get_args
+
+from .errors import HybridStitchError
+from .recipe import MethodDefaults, Recipe
+from .schedule import Schedule
+
+Method = Literal["hybrid", "large", "small", "srdiffusion", "t-stitch"]
+METHODS: tuple[str, ...] = get_args(Method)
+
+
+class Score(StrEnum):
+    """How hard a token is: the mean over its p*p*C values, after guidance, of
+
+    GAP: |v_large - v_small| at the last large step (one extra call of the small model);
+    CHANGE: |x0 - x0 before|, between the large model's clean-image estimates of its last two full steps.
+    """
+
+    GAP = "gap"
+    CHANGE = "change"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A method with its settings.
+
+    schedule: the stage of each step. With `adaptive` it starts as large only, and the sampler ends its stages.
+    guidance: classifier-free guidance scale; up to 1 there is none (as in diffusers).
+    mask_ratio: share of the image tokens that the hybrid stage computes with the large model, 0..1.
+    score: which tokens those are.
+    residual: exponent q of the carried residual, or None: the paper's method, without it.
+    adaptive: leave a stage once the relative L1 change of the large model's clean-image estimate between
+        two steps falls under this, or None: leave at the fixed steps.
+    """
+
+    method: Method
+    schedule: Schedule
+    guidance: float
+    mask_ratio: float = 0.3
+    score: Score = Score.GAP
+    residual: float | None = None
+    adaptive: float | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.mask_ratio <= 1:
+            raise HybridStitchError(f"mask ratio must be from 0 to 1, not {self.mask_ratio:g}")
+        if not 0 <= self.guidance <= 100:
+            raise HybridStitchError(f"guidance must be from 0 to 100, not {self.guidance:g}")
+        if self.residual is not None and not 0 <= self.residual <= 16:
+            raise HybridStitchError(f"residual exponent must be from 0 to 16, or off, not {self.residual:g}")
+        if self.adaptive is not None and not 0 < self.adaptive < 1:
+            raise HybridStitchError(f"adaptive threshold must be between 0 and 1, not {self.adaptive:g}")
+        if self.schedule.has_hybrid and self.score is Score.CHANGE and self.schedule.large_until < 2:
+            raise HybridStitchError("score 'change' compares two large steps: it needs at least 2 of them, not 1")
+
+    @property
+    def has_hybrid(self) -> bool:
+        """Whether there may be a hybrid stage, and so keys and values to keep."""
+        return self.schedule.has_hybrid or (self.adaptive is not None and self.method == "hybrid")
+
+    def as_dict(self) -> dict[str, Any]:
+        """The plan as JSON: flat, and enough to make it again with `make_plan`."""
+        settings = asdict(self)
+        schedule = settings.pop("schedule")
+        large = schedule["large_until"]
+        return {
+            "method": self.method,
+            "steps": schedule["steps"],
+            "large_steps": large,
+            "hybrid_steps": schedule["hybrid_until"] - large,
+            "refresh_every": schedule["refresh_every"],
+            **settings,
+            "score": str(self.score),
+        }
+
+
+def make_plan(
+    recipe: Recipe,
+    method: str | None = None,
+    *,
+    steps: int | None = None,
+    guidance: float | None = None,
+    large_steps: int | None = None,
+    hybrid_steps: int | None = None,
+    mask_ratio: float | None = None,
+    score: str | None = None,
+    residual: float | Literal["off"] | None = None,
+    refresh_every: int | None = None,
+    adaptive: float | None = None,
+) -> Plan:
+    """A plan from the recipe's defaults and what is given here; None means the recipe's.
+
+    `large_steps` counts the steps of the large stage (for T-Stitch, which ends with it, too) and
+    `hybrid_steps` those of the hybrid stage. Stage lengths of the recipe belong to the recipe's number of
+    steps and are scaled to `steps`.
+
+    Raises:
+        HybridStitchError: an unknown method, a setting that this method does not have, or a value out of range.
+    """
+    method = method or recipe.defaults.method
+    if method not in METHODS:
+        raise HybridStitchError(f"unknown method {method!r}; known: {', '.join(METHODS)}")
+    given = {
+        "large_steps": large_steps,
+        "hybrid_steps": hybrid_steps,
+        "mask_ratio": mask_ratio,
+        "score": score,
+        "residual": residual,
+        "refresh_every": refresh_every,
+        "adaptive": adaptive,
+    }
+    _refuse_foreign_settings(method, {name for name, value in given.items() if value is not None})
+    defaults: MethodDefaults = recipe.methods.get(method, MethodDefaults())  # type: ignore[arg-type]
+    total = steps if steps is not None else recipe.defaults.steps
+
+    def choose(name: str, otherwise: Any = None) -> Any:
+        value = given[name] if given[name] is not None else getattr(defaults, name)
+        return otherwise if value is None else value
+
+    threshold = choose("adaptive")
+    if threshold is not None and (large_steps is not None or hybrid_steps is not None):
+        raise HybridStitchError("adaptive switching finds the stage ends itself: give it or stage lengths, not both")
+    large, hybrid = _stage_lengths(method, total, recipe, defaults, large_steps, hybrid_steps)
+    if threshold is not None:
+        large, hybrid = total, 0
+    exponent = choose("residual")
+    try:
+        rule = Score(choose("score", Score.GAP))
+    except ValueError:
+        raise HybridStitchError(f"unknown score {score!r}; known: {', '.join(Score)}") from None
+    return Plan(
+        method=method,  # type: ignore[arg-type]
+        schedule=Schedule(
+            steps=total,
+            large_until=large,
+            hybrid_until=large + hybrid,
+            small_first=method == "t-stitch",
+            refresh_every=choose("refresh_every", 0),
+        ),
+        guidance=recipe.defaults.guidance if guidance is None else guidance,
+        mask_ratio=choose("mask_ratio", 0.3),
+        score=rule,
+        residual=None if exponent == "off" else exponent,
+        adaptive=threshold,
+    )
+
+
+_SETTINGS = {
+    "large": set(),
+    "small": set(),
+    "srdiffusion": {"large_steps", "residual", "adaptive"},
+    "t-stitch": {"large_steps"},
+}
+
+
+def _refuse_foreign_settings(method: str, given: set[str]) -> None:
+    foreign = sorted(given - _SETTINGS.get(method, given))
+    if foreign:
+        allowed = ", ".join(sorted(_SETTINGS[method])) or "none"
+        raise HybridStitchError(f"method {method!r} has no setting {foreign[0]!r}; its settings: {allowed}")
+
+
+def _stage_lengths(
+    method: str,
+    steps: int,
+    recipe: Recipe,
+    defaults: MethodDefaults,
+    large_steps: int | None,
+    hybrid_steps: int | None,
+) -> tuple[int, int]:
+    """Lengths of the large and the hybrid stage, in steps."""
+    if method == "large":
+        return steps, 0
+    if method == "small":
+        return 0, 0
+    share = steps / recipe.defaults.steps
+    default_large = 0.25 * recipe.defaults.steps if defaults.large_steps is None else defaults.large_steps
+    large = large_steps if large_steps is not None else min(steps, max(1, round(default_large * share)))
+    if method != "hybrid":
+        return large, 0
+    default_hybrid = 0.3 * recipe.defaults.steps if defaults.hybrid_steps is None else defaults.hybrid_steps
+    hybrid = hybrid_steps if hybrid_steps is not None else round(default_hybrid * share)
+    return large, hybrid if hybrid_steps is not None else max(0, min(hybrid, steps - large))
