@@ -1,0 +1,184 @@
+"""What must always hold of the method, on real (small, random) SD3 models."""
+
+import pytest
+import torch
+from small_pair import SmallPair
+
+from hybridstitch.method.masks import Mask
+from hybridstitch.method.plan import Plan, Score
+from hybridstitch.method.schedule import Schedule, Stage
+from hybridstitch.method.tokens import gather, unpatchify
+
+KINDS = [{"dual": dual, "qk_norm": qk_norm} for dual in (False, True) for qk_norm in (False, True)]
+every_kind = pytest.mark.parametrize(
+    "kind", KINDS, ids=lambda kind: "-".join(k for k, v in kind.items() if v) or "plain"
+)
+
+
+def plan(large=2, hybrid=3, steps=7, **options) -> Plan:
+    refresh, guidance = options.pop("refresh_every", 0), options.pop("guidance", 3.0)
+    schedule = Schedule(steps, large, large + hybrid, refresh_every=refresh)
+    return Plan("hybrid", schedule, guidance, **{"mask_ratio": 0.4, **options})
+
+
+LARGE = Plan("large", Schedule(7, 7, 7), 3.0)
+SMALL = Plan("small", Schedule(7, 0, 0), 3.0)
+
+
+def random_mask(batch: int, tokens: int, count: int) -> Mask:
+    order = torch.stack([torch.randperm(tokens) for _ in range(batch)])
+    return Mask(order[:, :count], order[:, count:])
+
+
+@every_kind
+@pytest.mark.parametrize("grid", [(4, 6), (3, 5), (7, 1)])
+def test_a_masked_call_with_same_step_keys_equals_the_same_rows_of_the_full_call(kind, grid):
+    pair = SmallPair(**kind, rows=grid[0], columns=grid[1], batch=2)
+    models, timestep = pair.models(), torch.tensor(700.0)
+    full = models.large(pair.noise, timestep, keep=True)
+    mask = random_mask(2, grid[0] * grid[1], 5)
+    models.freeze(mask)
+    hard, _ = models.hybrid(pair.noise, timestep, mask)
+    torch.testing.assert_close(hard, gather(full, mask.computed), atol=2e-5, rtol=2e-5)
+
+
+@every_kind
+def test_permuting_the_masked_tokens_permutes_the_rows_and_changes_nothing_else(kind):
+    pair = SmallPair(**kind)
+    models, timestep = pair.models(), torch.tensor(400.0)
+    models.large(pair.noise, torch.tensor(500.0), keep=True)
+    mask = random_mask(1, 24, 7)
+    models.freeze(mask)
+    rows, small = models.hybrid(pair.noise, timestep, mask)
+    order = torch.randperm(7)
+    shuffled = Mask(mask.computed[:, order], mask.frozen.flip(1))
+    models.freeze(shuffled)
+    shuffled_rows, shuffled_small = models.hybrid(pair.noise, timestep, shuffled)
+    torch.testing.assert_close(shuffled_rows, rows[:, order], atol=1e-5, rtol=1e-5)
+    assert torch.equal(small, shuffled_small)
+
+
+@every_kind
+def test_a_mask_of_all_tokens_is_large_only(kind):
+    pair = SmallPair(**kind, batch=2)
+    whole, _ = pair.sample(plan(hybrid=5, mask_ratio=1.0))
+    torch.testing.assert_close(whole, pair.sample(LARGE)[0], atol=1e-4, rtol=1e-4)
+
+
+@every_kind
+def test_a_mask_of_none_is_small_only_from_that_step_on(kind):
+    pair = SmallPair(**kind, batch=2)
+    none, _ = pair.sample(plan(mask_ratio=0.0))
+    switched, _ = pair.sample(Plan("srdiffusion", Schedule(7, 2, 2), 3.0))
+    assert torch.equal(none, switched)
+
+
+@every_kind
+@pytest.mark.parametrize("guidance", [1.0, 4.0])
+@pytest.mark.parametrize("grid", [(4, 6), (5, 3)])
+def test_an_image_is_the_same_alone_and_in_a_batch(kind, guidance, grid):
+    size = {"rows": grid[0], "columns": grid[1]}
+    settings = plan(guidance=guidance, residual=2.0, refresh_every=1, hybrid=4)
+    batch, _ = SmallPair(**kind, **size, batch=3, guidance=guidance).sample(settings)
+    for image in range(3):
+        alone, _ = SmallPair(**kind, **size, images=[image], guidance=guidance).sample(settings)
+        torch.testing.assert_close(batch[image], alone[0], atol=1e-4, rtol=1e-4)
+
+
+@every_kind
+@pytest.mark.parametrize("name", ["large", "small"])
+@pytest.mark.parametrize("guidance", [1.0, 4.0])
+def test_one_model_alone_is_the_diffusers_loop(kind, name, guidance):
+    pair = SmallPair(**kind, rows=5, columns=3, guidance=guidance)
+    ours, _ = pair.sample(Plan(name, {"large": LARGE, "small": SMALL}[name].schedule, guidance))
+    sigmas, x = torch.linspace(1, 0, 8) ** 0.7, pair.latents
+    with torch.no_grad():
+        for step in range(7):
+            doubled = torch.cat([x] * len(pair.text))
+            timestep = (sigmas[step] * 1000).expand(len(pair.text))
+            velocity = pair.diffusers[name](doubled, pair.text, pair.pooled, timestep, return_dict=False)[0]
+            if guidance > 1:
+                negative, positive = velocity.chunk(2)
+                velocity = negative + guidance * (positive - negative)
+            x = x + (sigmas[step + 1] - sigmas[step]) * velocity
+    torch.testing.assert_close(unpatchify(ours, 2, 5, 3), x, atol=1e-4, rtol=1e-4)
+
+
+def test_the_stages_call_each_model_on_the_tokens_of_the_table():
+    pair = SmallPair()
+    pair.sample(plan(large=2, hybrid=3, steps=7), token_bucket=4)
+    full, masked = (24, 0), (12, 12)  # 40 % of 24 tokens, in buckets of 4
+    assert pair.engines["large"].calls == [full] * 2 + [masked] * 3
+    assert pair.engines["small"].calls == [full] * (1 + 3 + 2)  # one to measure the gap
+
+
+def test_nothing_is_measured_that_the_plan_does_not_need():
+    pair = SmallPair()
+    pair.sample(plan(score=Score.CHANGE))
+    assert len(pair.engines["small"].calls) == 3 + 2
+    pair = SmallPair()
+    pair.sample(Plan("srdiffusion", Schedule(7, 3, 3), 3.0))
+    assert len(pair.engines["small"].calls) == 4
+
+
+def test_a_refresh_renews_keys_and_mask():
+    pair = SmallPair()
+    _, trace = pair.sample(plan(large=2, hybrid=5, steps=7, refresh_every=2))
+    assert [full for full, _ in pair.engines["large"].calls] == [24, 24, 10, 10, 24, 10, 10]
+    assert trace.mask_steps == [2, 2]
+    assert not torch.equal(trace.masks[0].computed, trace.masks[1].computed)
+
+
+def test_the_carried_residual_changes_only_what_the_large_model_does_not_compute():
+    pair = SmallPair()
+    first: dict[float | None, torch.Tensor] = {}
+    for exponent in (None, 3.0):
+        steps = []
+        pair.sample(plan(residual=exponent), on_step=lambda step, steps=steps: steps.append(step))
+        first[exponent] = steps[2].estimate  # the first hybrid step
+    _, trace = pair.sample(plan())
+    mask = trace.masks[0]
+    assert torch.equal(gather(first[None], mask.computed), gather(first[3.0], mask.computed))
+    assert not torch.equal(gather(first[None], mask.frozen), gather(first[3.0], mask.frozen))
+
+
+def test_a_fully_carried_residual_repeats_the_large_model_at_the_step_it_was_measured():
+    """At equal sigma the correction is the whole difference: the small model becomes the large one."""
+    pair = SmallPair()
+    settings = Plan("srdiffusion", Schedule(2, 1, 1), 3.0, residual=0.0)
+    sigmas = torch.tensor([1.0, 1.0, 0.0])  # a step of length zero: the same x, the same sigma
+    from hybridstitch.method.sampler import sample
+
+    ours, _ = sample(pair.models(), pair.noise, sigmas, sigmas[:-1] * 1000, settings)
+    large, _ = sample(pair.models(), pair.noise, sigmas, sigmas[:-1] * 1000, Plan("large", Schedule(2, 2, 2), 3.0))
+    torch.testing.assert_close(ours, large, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("threshold", "expected"), [(0.999999, (2, 3)), (1e-9, (7, 7))])
+def test_adaptive_switching_leaves_a_stage_once_its_estimate_settles(threshold, expected):
+    pair = SmallPair()
+    _, trace = pair.sample(Plan("hybrid", Schedule(7, 7, 7), 3.0, adaptive=threshold))
+    assert (trace.schedule.large_until, trace.schedule.hybrid_until) == expected
+
+
+def test_adaptive_switching_on_srdiffusion_goes_straight_to_the_small_model():
+    stages = []
+    pair = SmallPair()
+    adaptive = Plan("srdiffusion", Schedule(7, 7, 7), 3.0, adaptive=0.999999)
+    pair.sample(adaptive, on_step=lambda step: stages.append(step.stage))
+    assert stages == [Stage.LARGE] * 2 + [Stage.SMALL] * 5
+
+
+def test_an_adaptive_run_equals_the_fixed_run_that_it_finds():
+    pair = SmallPair()
+    adaptive, trace = pair.sample(Plan("hybrid", Schedule(7, 7, 7), 3.0, adaptive=0.999999, residual=2.0))
+    fixed, _ = pair.sample(Plan("hybrid", trace.schedule, 3.0, residual=2.0))
+    assert torch.equal(adaptive, fixed)
+
+
+def test_what_the_callback_raises_ends_the_run():
+    def stop(step):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        SmallPair().sample(LARGE, on_step=stop)

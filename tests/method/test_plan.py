@@ -1,0 +1,88 @@
+"""Plans: the recipe's defaults, what overrides them, and what is refused."""
+
+import pytest
+
+from hybridstitch.method.errors import HybridStitchError
+from hybridstitch.method.plan import Score, make_plan
+from hybridstitch.method.recipe import Recipe
+from hybridstitch.method.schedule import Stage
+
+DEMO = Recipe.load("demo")
+
+
+def test_the_recipe_gives_what_is_not_said():
+    plan = make_plan(DEMO)
+    settings = DEMO.methods["hybrid"]
+    assert plan.method == DEMO.defaults.method
+    assert plan.schedule.steps == DEMO.defaults.steps
+    assert plan.schedule.large_until == settings.large_steps
+    assert plan.guidance == DEMO.defaults.guidance
+
+
+def test_stage_lengths_scale_with_the_number_of_steps():
+    full, half = make_plan(DEMO), make_plan(DEMO, steps=DEMO.defaults.steps // 2)
+    assert half.schedule.large_until == pytest.approx(full.schedule.large_until / 2, abs=0.51)
+    assert half.schedule.hybrid_until == pytest.approx(full.schedule.hybrid_until / 2, abs=1.01)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 5])
+def test_defaults_fit_any_number_of_steps(steps):
+    for method in ("hybrid", "large", "small", "srdiffusion", "t-stitch"):
+        assert make_plan(DEMO, method, steps=steps).schedule.steps == steps
+
+
+def test_every_method_is_a_plan_of_the_same_sampler():
+    def stages(method):
+        schedule = make_plan(DEMO, method).schedule
+        return [schedule.stage(step) for step in (0, schedule.steps // 2, schedule.steps - 1)]
+
+    assert stages("large") == [Stage.LARGE] * 3
+    assert stages("small") == [Stage.SMALL] * 3
+    assert stages("srdiffusion")[::2] == [Stage.LARGE, Stage.SMALL]
+    assert stages("t-stitch")[::2] == [Stage.SMALL, Stage.LARGE]
+    assert make_plan(DEMO, "hybrid").has_hybrid
+    assert not make_plan(DEMO, "srdiffusion").has_hybrid
+
+
+def test_off_means_the_papers_method():
+    assert make_plan(DEMO, residual="off").residual is None
+    assert make_plan(DEMO, residual=2).residual == 2
+    assert make_plan(DEMO, "srdiffusion").residual is None
+
+
+def test_a_plan_can_be_made_again_from_its_report():
+    plan = make_plan(DEMO, steps=20, large_steps=3, hybrid_steps=9, score="change", residual="off", refresh_every=4)
+    report = plan.as_dict()
+    report["residual"] = "off" if report["residual"] is None else report["residual"]
+    assert make_plan(DEMO, report.pop("method"), **report) == plan
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"method": "magic"}, "unknown method 'magic'; known: hybrid, large, small, srdiffusion, t-stitch"),
+        ({"steps": 0}, "steps must be at least 1, not 0"),
+        ({"guidance": -1.0}, "guidance must be from 0 to 100"),
+        ({"guidance": float("nan")}, "guidance must be from 0 to 100"),
+        ({"mask_ratio": 1.5}, "mask ratio must be from 0 to 1, not 1.5"),
+        ({"mask_ratio": float("nan")}, "mask ratio must be from 0 to 1"),
+        ({"residual": -1.0}, "residual exponent must be from 0 to 16"),
+        ({"score": "guess"}, "unknown score 'guess'; known: gap, change"),
+        ({"adaptive": 2.0}, "adaptive threshold must be between 0 and 1"),
+        ({"adaptive": 0.1, "large_steps": 3}, "give it or stage lengths, not both"),
+        ({"large_steps": 0}, "needs at least 1 large step"),
+        ({"large_steps": 20, "hybrid_steps": 20}, "do not fit into 28 steps"),
+        ({"large_steps": 1, "score": "change"}, "needs at least 2 of them"),
+        ({"method": "small", "mask_ratio": 0.2}, "method 'small' has no setting 'mask_ratio'; its settings: none"),
+        ({"method": "t-stitch", "hybrid_steps": 2}, "has no setting 'hybrid_steps'"),
+        ({"refresh_every": -2}, "refresh_every must be 0"),
+    ],
+)
+def test_bad_settings_are_refused_in_one_line(settings, words):
+    with pytest.raises(HybridStitchError, match=words) as caught:
+        make_plan(DEMO, **settings)
+    assert "\n" not in str(caught.value)
+
+
+def test_both_scores_have_names():
+    assert [str(score) for score in Score] == ["gap", "change"]
