@@ -1,0 +1,143 @@
+"""What can run an engine: the four backends, whether they are installed, and the device that they run on."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+from importlib import metadata
+
+import torch
+
+from hybridstitch.method.errors import HybridStitchError
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One way to run an engine.
+
+    module, packages: what is imported, and the distributions that bring it (any of them).
+    extra: the extra of hybridstitch-trt that installs it; None: it always comes along.
+    needs_gpu: whether running needs an NVIDIA GPU.
+    """
+
+    name: str
+    title: str
+    module: str
+    packages: tuple[str, ...]
+    extra: str | None
+    needs_gpu: bool
+
+    @property
+    def installed(self) -> bool:
+        return importlib.util.find_spec(self.module) is not None
+
+    @property
+    def version(self) -> str:
+        """The installed version.
+
+        Raises:
+            HybridStitchError: it is not installed; the message names the extra that brings it.
+        """
+        if self.installed:
+            for package in self.packages:
+                try:
+                    return metadata.version(package)
+                except metadata.PackageNotFoundError:
+                    continue
+        hint = f"pip install 'hybridstitch-trt[{self.extra}]'" if self.extra else f"pip install {self.packages[0]}"
+        raise HybridStitchError(f"backend {self.name} needs {self.title}, which is not installed: {hint}")
+
+    @property
+    def is_tensorrt(self) -> bool:
+        return self.name.startswith("tensorrt")
+
+
+BACKENDS = {
+    backend.name: backend
+    for backend in (
+        Backend(
+            "onnxruntime", "ONNX Runtime", "onnxruntime", ("onnxruntime", "onnxruntime-gpu"), None, needs_gpu=False
+        ),
+        Backend("torch", "PyTorch", "torch", ("torch",), None, needs_gpu=False),
+        Backend(
+            "tensorrt",
+            "TensorRT",
+            "tensorrt",
+            ("tensorrt", "tensorrt-cu13-bindings", "tensorrt-cu12-bindings"),
+            "tensorrt",
+            needs_gpu=True,
+        ),
+        Backend(
+            "tensorrt_rtx",
+            "TensorRT for RTX",
+            "tensorrt_rtx",
+            ("tensorrt-rtx", "tensorrt-rtx-cu13-bindings", "tensorrt-rtx-cu12-bindings"),
+            "rtx",
+            needs_gpu=True,
+        ),
+    )
+}
+
+
+def find_backend(name: str) -> Backend:
+    """The backend of that name.
+
+    Raises:
+        HybridStitchError: there is none; the message lists those that there are.
+    """
+    if name not in BACKENDS:
+        raise HybridStitchError(f"unknown backend {name!r}; known: {', '.join(BACKENDS)}")
+    return BACKENDS[name]
+
+
+def obstacle(name: str) -> str | None:
+    """Why a backend cannot run engines on this machine, in one line; None: it can.
+
+    Raises:
+        HybridStitchError: an unknown backend.
+    """
+    backend = find_backend(name)
+    try:
+        _ = backend.version
+        if backend.needs_gpu:
+            require_gpu(backend)
+    except HybridStitchError as error:
+        return str(error)
+    return None
+
+
+def require_gpu(backend: Backend) -> None:
+    """Refuse a machine that has no GPU that torch can use.
+
+    Raises:
+        HybridStitchError: the message says whether the GPU or a CUDA build of torch is missing.
+    """
+    if torch.cuda.is_available():
+        return
+    why = (
+        f"torch {torch.__version__} is built without CUDA"
+        if torch.version.cuda is None
+        else "torch finds no NVIDIA GPU or no driver"
+    )
+    raise HybridStitchError(
+        f"no GPU for backend {backend.name}: {why}; on a CPU use --backend onnxruntime or --backend torch"
+    )
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """What a plan is tied to. name: "CPU", or the GPU's name; compute_capability: such as "8.9", None on a CPU."""
+
+    name: str
+    compute_capability: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.name} (compute capability {self.compute_capability})" if self.compute_capability else self.name
+
+
+def hardware(device: torch.device) -> Hardware:
+    """The hardware of a torch device."""
+    if device.type != "cuda":
+        return Hardware("CPU")
+    major, minor = torch.cuda.get_device_capability(device)
+    return Hardware(torch.cuda.get_device_name(device), f"{major}.{minor}")

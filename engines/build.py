@@ -1,0 +1,230 @@
+"""An exported pair -> the engines of one backend, in a folder that needs nothing else to run."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from hybridstitch.method.errors import HybridStitchError
+from hybridstitch.method.geometry import Geometry
+from hybridstitch.method.recipe import Recipe
+
+from .backends import Backend, Hardware, find_backend, hardware, require_gpu
+from .graph import COMPONENTS, Graph, exported_components, read_graph
+from .manifest import Manifest, changes, our_version
+from .options import RTX_TARGETS, BuildOptions
+from .profiles import profiles_for
+from .store import Store, default_folder, file_sha256, require_space
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a build is at. total 0: how much there is to do is not known."""
+
+    component: str
+    phase: str
+    done: int = 0
+    total: int = 0
+
+
+@dataclass(frozen=True)
+class ComponentReport:
+    """What became of one component. why: what had changed (empty for a first build). bytes: of all its files."""
+
+    component: str
+    state: Literal["built", "unchanged"]
+    seconds: float
+    bytes: int
+    why: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class BuildReport:
+    """What a build did, component by component."""
+
+    pair: str
+    backend: str
+    folder: Path
+    components: tuple[ComponentReport, ...]
+
+    @property
+    def seconds(self) -> float:
+        return sum(component.seconds for component in self.components)
+
+
+def build_pair(
+    recipe: Recipe,
+    onnx_dir: Path | str,
+    out_dir: Path | str | None = None,
+    backend: str = "onnxruntime",
+    *,
+    components: Sequence[str] | None = None,
+    options: BuildOptions | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> BuildReport:
+    """Build what changed since the last build, and leave the rest.
+
+    Each component changes in one step: a build that is killed leaves it as it was, and those before it built. Two
+    builds of one folder take turns.
+
+    Args:
+        onnx_dir: what `hybridstitch-trt export` filled.
+        out_dir: build/<pair>/<backend> by default.
+        components: some of those exported; all by default.
+
+    Raises:
+        HybridStitchError: an unknown or missing backend, a wrong option, nothing exported, a graph that the backend
+            does not take, not enough memory or disk, or a folder that cannot be written.
+        KeyboardInterrupt: Ctrl-C; nothing half-built is left.
+    """
+    known, options, report = find_backend(backend), options or BuildOptions(), progress or (lambda _: None)
+    _ = known.version
+    options.check(backend)
+    source = Path(onnx_dir)
+    graphs = [read_graph(source / name) for name in _choose(source, components)]
+    geometry = _geometry(source)
+    wanted = [_manifest(recipe, graph, geometry, known, options) for graph in graphs]
+    store = Store(Path(out_dir) if out_dir else default_folder(recipe.name, backend), pair=recipe.name, backend=backend)
+    reports = []
+    with store.locked(waiting=lambda: report(Progress("", f"waiting for another build of {store.folder}"))):
+        assets = store.add_assets(source / "assets") if (source / "assets").is_dir() else None
+        for graph, manifest in zip(graphs, wanted, strict=True):
+            manifest = replace(manifest, assets=assets)
+            reports.append(_bring_up_to_date(store, graph, manifest, options, report))
+    return BuildReport(recipe.name, backend, store.folder, tuple(reports))
+
+
+def _bring_up_to_date(
+    store: Store, graph: Graph, wanted: Manifest, options: BuildOptions, report: Callable[[Progress], None]
+) -> ComponentReport:
+    start = time.perf_counter()
+    why: list[str] = []
+    try:
+        current = store.manifest(wanted.component)
+    except HybridStitchError:
+        current = None
+    if current is not None:
+        why = changes(current, wanted) if current.key != wanted.key else []
+        if not why and not store.is_whole(current):
+            why = ["its files"]
+        if not why:
+            if current.assets != wanted.assets:
+                current = store.update(replace(current, assets=wanted.assets))
+            report(Progress(wanted.component, "unchanged", 1, 1))
+            return ComponentReport(wanted.component, "unchanged", time.perf_counter() - start, _bytes(current))
+    report(Progress(wanted.component, "building"))
+    built = _build(store, graph, wanted, options, report)
+    report(Progress(wanted.component, "built", 1, 1))
+    return ComponentReport(wanted.component, "built", built.seconds, _bytes(built), tuple(why))
+
+
+def _build(
+    store: Store, graph: Graph, wanted: Manifest, options: BuildOptions, report: Callable[[Progress], None]
+) -> Manifest:
+    start, key = time.perf_counter(), wanted.key[:12]
+    if wanted.backend != "torch":
+        require_space(store.folder, graph.weight_bytes + 2**20, f"the {graph.component} engine")
+    with store.workspace(graph.component) as workspace:
+        files: dict[str, Path] = {}
+        if wanted.backend == "onnxruntime":
+            from .onnxruntime_build import build_onnxruntime
+
+            files = build_onnxruntime(graph, workspace, key)
+        elif wanted.backend != "torch":
+            from .tensorrt_build import build_tensorrt
+
+            files = build_tensorrt(
+                graph,
+                wanted,
+                workspace,
+                options,
+                lambda phase, done, total: report(Progress(graph.component, phase, done, total)),
+            )
+        if graph.position_file:
+            files["position"] = workspace / f"position-{key}.safetensors"
+            shutil.copyfile(graph.position_file, files["position"])
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        return store.commit(replace(wanted, seconds=round(time.perf_counter() - start, 3), built=now), files)
+
+
+def _choose(source: Path, components: Sequence[str] | None) -> list[str]:
+    exported = exported_components(source)
+    for name in components or ():
+        if name not in exported:
+            state = "is not exported" if name in COMPONENTS else "is unknown"
+            raise HybridStitchError(f"component {name!r} {state}; {source} holds {', '.join(exported)}")
+    return [name for name in exported if components is None or name in components]
+
+
+def _geometry(source: Path) -> Geometry:
+    """Of the transformer that text encoders and VAE work for."""
+    for role in ("large", "small"):
+        if (source / role / "graph.json").is_file():
+            geometry = read_graph(source / role).geometry
+            if geometry is not None:
+                return geometry
+    raise HybridStitchError(f"{source} holds no transformer with its geometry; export the pair again")
+
+
+def _manifest(recipe: Recipe, graph: Graph, geometry: Geometry, backend: Backend, options: BuildOptions) -> Manifest:
+    """What the engine will be, but for its files."""
+    runs_on, targets = _hardware(backend, options)
+    profiles = profiles_for(graph, recipe, geometry=graph.geometry or geometry, static_batch=options.static_batch)
+    role: Literal["large", "small"] = "small" if graph.component == "small" else "large"
+    return Manifest(
+        pair=recipe.name,
+        component=graph.component,
+        backend=backend.name,
+        backend_version=backend.version,
+        version=our_version(),
+        dtype=graph.dtype,
+        hardware=runs_on,
+        targets=targets,
+        graph_sha256=graph.graph_sha256,
+        weights_sha256=graph.weights_sha256,
+        position_sha256=file_sha256(graph.position_file) if graph.position_file else None,
+        inputs=graph.inputs,
+        outputs=graph.outputs,
+        profiles=profiles,
+        options=options.as_json(),
+        geometry=graph.geometry,
+        zero_text_tokens=graph.zero_text_tokens,
+        checkpoint=str(recipe.checkpoint(role).resolve()) if backend.name == "torch" else None,
+    )
+
+
+def _hardware(backend: Backend, options: BuildOptions) -> tuple[Hardware, tuple[str, ...]]:
+    """What a plan will be tied to, and the GPUs that it will run on if that is more than one model.
+
+    Raises:
+        HybridStitchError: TensorRT without a GPU; it cannot build for one that is not here.
+    """
+    if not backend.needs_gpu:
+        return Hardware("CPU"), ()
+    if backend.name == "tensorrt_rtx":
+        if options.compute_capabilities or not torch.cuda.is_available():
+            return Hardware("any"), options.compute_capabilities or RTX_TARGETS
+        here = hardware(torch.device("cuda", torch.cuda.current_device()))
+        return here, (_target(here),)
+    require_gpu(backend)
+    here = hardware(torch.device("cuda", torch.cuda.current_device()))
+    if options.hardware_compatible == "ampere_plus":
+        return here, ("SM80+",)
+    if options.hardware_compatible == "same_compute_capability":
+        return here, (_target(here),)
+    return here, ()
+
+
+def _target(here: Hardware) -> str:
+    return f"SM{(here.compute_capability or '').replace('.', '')}"
+
+
+def _bytes(manifest: Manifest) -> int:
+    return sum(file.bytes for file in manifest.files.values())

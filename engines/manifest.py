@@ -1,0 +1,184 @@
+"""What a built engine is: everything that decides whether it may be used, as one JSON file beside the plan."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from importlib import metadata
+from typing import Any
+
+from hybridstitch.method.errors import HybridStitchError
+from hybridstitch.method.geometry import Geometry
+
+from .backends import BACKENDS, Hardware
+from .graph import TensorSpec
+from .profiles import Profile
+
+FORMAT = 1
+DISTRIBUTION = "hybridstitch-trt"
+
+
+def our_version() -> str:
+    """The installed version of this package."""
+    return metadata.version(DISTRIBUTION)
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """A file of an engine: its name in the component's folder, its size in bytes, and its SHA-256."""
+
+    name: str
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """One engine.
+
+    pair, component, backend: which. backend_version, version: of the backend and of this package.
+    hardware: what the plan was built on. targets: the GPUs that it runs on, as "SM89"; none: only `hardware`.
+    options: the builder's options that were given; checkpoint: the weights' folder, of the torch backend alone.
+    files: by role, "plan" (and "weights", "position", ...). assets: the folder of tokenizers and scheduler.
+    seconds, built: how long the build took and when it ended (ISO 8601).
+    """
+
+    pair: str
+    component: str
+    backend: str
+    backend_version: str
+    version: str
+    dtype: str
+    hardware: Hardware
+    targets: tuple[str, ...]
+    graph_sha256: str
+    weights_sha256: str
+    position_sha256: str | None
+    inputs: Mapping[str, TensorSpec]
+    outputs: Mapping[str, TensorSpec]
+    profiles: tuple[Profile, ...]
+    options: Mapping[str, Any]
+    geometry: Geometry | None
+    zero_text_tokens: int = 0
+    checkpoint: str | None = None
+    assets: str | None = None
+    files: Mapping[str, StoredFile] = field(default_factory=dict)
+    seconds: float = 0.0
+    built: str = ""
+
+    @property
+    def key(self) -> str:
+        """A hash of all that decides what the builder makes; the same key is the same engine."""
+        decides = replace(self, assets=None, files={}, seconds=0.0, built="").as_json()
+        return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
+
+    def as_json(self) -> dict[str, Any]:
+        content = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        return {
+            "format": FORMAT,
+            **content,
+            "hardware": asdict(self.hardware),
+            "targets": list(self.targets),
+            "inputs": _tensors_as_json(self.inputs),
+            "outputs": _tensors_as_json(self.outputs),
+            "profiles": [profile.as_json() for profile in self.profiles],
+            "options": dict(self.options),
+            "geometry": asdict(self.geometry) if self.geometry else None,
+            "files": {role: asdict(file) for role, file in self.files.items()},
+        }
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Manifest:
+        """Raises KeyError, TypeError, ValueError or AttributeError for what `as_json` never made."""
+        if content["format"] != FORMAT:
+            raise ValueError(f"its format is {content['format']}, this version reads {FORMAT}")
+        values = {entry.name: content[entry.name] for entry in fields(cls)}
+        files = {role: StoredFile(**file) for role, file in values["files"].items()}
+        if foreign := [file.name for file in files.values() if file.name != _bare(file.name)]:
+            raise ValueError(f"file {foreign[0]!r} is not in its folder")
+        if values["assets"] is not None and values["assets"] != _bare(values["assets"]):
+            raise ValueError(f"assets {values['assets']!r} are not in its folder")
+        values |= {
+            "hardware": Hardware(**values["hardware"]),
+            "targets": tuple(values["targets"]),
+            "inputs": _tensors_from_json(values["inputs"]),
+            "outputs": _tensors_from_json(values["outputs"]),
+            "profiles": tuple(Profile.from_json(profile) for profile in values["profiles"]),
+            "geometry": Geometry(**values["geometry"]) if values["geometry"] else None,
+            "files": files,
+        }
+        return cls(**values)
+
+
+def check_usable(manifest: Manifest, *, backend: str, hardware: Hardware, rebuild: str) -> None:
+    """Refuse an engine that this machine cannot run, before anything of it is read.
+
+    Args:
+        backend: the one that is asked for.
+        hardware: of the device that is to run it.
+        rebuild: the command that builds it anew.
+
+    Raises:
+        HybridStitchError: the message names what differs and `rebuild`.
+    """
+    known = BACKENDS[backend]
+    differences = []
+    if manifest.backend != backend:
+        differences.append(f"it was built for backend {manifest.backend}, not {backend}")
+    elif manifest.backend_version != known.version:
+        differences.append(f"it was built by {known.title} {manifest.backend_version}, here is {known.version}")
+    if manifest.version != our_version():
+        differences.append(f"it was built by hybridstitch-trt {manifest.version}, here is {our_version()}")
+    if known.needs_gpu and not _runs_on(manifest, hardware):
+        built_for = f"GPUs {', '.join(manifest.targets)}" if manifest.targets else str(manifest.hardware)
+        differences.append(f"it was built for {built_for}, here is {hardware}")
+    if differences:
+        raise HybridStitchError(
+            f"the {manifest.component} engine of pair {manifest.pair!r} cannot be used: "
+            f"{'; '.join(differences)}. Build it again: {rebuild}"
+        )
+
+
+def changes(old: Manifest, new: Manifest) -> list[str]:
+    """What differs between two engines, as names to show beside a rebuild; empty: nothing."""
+    names = {
+        "graph_sha256": "the graph",
+        "weights_sha256": "the weights",
+        "position_sha256": "the position table",
+        "inputs": "the inputs",
+        "outputs": "the outputs",
+    }
+    before, after = old.as_json(), new.as_json()
+    ignored = {"format", "assets", "files", "seconds", "built"}
+    return [
+        names.get(name, name.replace("_", " "))
+        for name in before
+        if name not in ignored and before[name] != after[name]
+    ]
+
+
+def _runs_on(manifest: Manifest, hardware: Hardware) -> bool:
+    """Plans are for one GPU model, unless the builder was told to cover compute capabilities."""
+    if not manifest.targets:
+        return manifest.hardware == hardware
+    have = int((hardware.compute_capability or "0").replace(".", ""))
+    for target in manifest.targets:
+        number = int(target.removeprefix("SM").removesuffix("+"))
+        if have == number or (target.endswith("+") and have >= number):
+            return True
+    return False
+
+
+def _tensors_as_json(tensors: Mapping[str, TensorSpec]) -> dict[str, Any]:
+    return {name: {"dtype": spec.dtype, "dims": list(spec.dims)} for name, spec in tensors.items()}
+
+
+def _tensors_from_json(content: Mapping[str, Any]) -> dict[str, TensorSpec]:
+    return {name: TensorSpec(spec["dtype"], tuple(spec["dims"])) for name, spec in content.items()}
+
+
+def _bare(name: str) -> str:
+    """The name alone, so that a manifest cannot point out of its folder."""
+    return name.replace("\\", "/").rsplit("/", 1)[-1].lstrip(".") or "file"

@@ -1,0 +1,312 @@
+"""Where built engines live: one folder per component, changed only by whole steps.
+
+    build/demo/onnxruntime/
+        assets-<hash>/              tokenizers, scheduler and pair.json, as exported
+        large/manifest.json         names the files below; renamed into place last
+        large/plan-<key>.onnx
+        large/position-<key>.safetensors
+
+File names carry the manifest's key, so that a new engine never touches the files of the old one: until its manifest
+is renamed into place the old one is whole, and from then on the new one is. What no manifest names is swept away by the
+next build.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from hybridstitch.method.errors import HybridStitchError
+
+from .manifest import Manifest, StoredFile
+
+MANIFEST = "manifest.json"
+LOCK = ".lock"
+_UNFINISHED = ".building-"
+_OURS = ("plan-*", "position-*")  # the names of engine files; nothing else is ever swept away
+
+
+def default_folder(pair: str, backend: str) -> Path:
+    """build/<pair>/<backend>, under the current folder."""
+    return Path("build") / pair / backend
+
+
+def rebuild_command(pair: str, backend: str, folder: Path) -> str:
+    """What a user types to build the engines of a folder."""
+    command = f"hybridstitch-trt build --pair {pair} --backend {backend}"
+    known = default_folder(pair, backend)
+    return command if folder.absolute() == known.absolute() else f"{command} --out {folder}"
+
+
+class Store:
+    """The engines of one pair for one backend.
+
+    pair, backend: for what it says to users; by default the last two parts of the folder's path.
+    """
+
+    def __init__(self, folder: Path, *, pair: str | None = None, backend: str | None = None) -> None:
+        self.folder = Path(folder)
+        absolute = self.folder.absolute()
+        self.pair = pair or absolute.parent.name
+        self.backend = backend or absolute.name
+
+    @property
+    def rebuild(self) -> str:
+        """The command that builds this folder."""
+        return rebuild_command(self.pair, self.backend, self.folder)
+
+    def components(self) -> list[str]:
+        """The components that are built here."""
+        return sorted(path.parent.name for path in self.folder.glob(f"*/{MANIFEST}"))
+
+    def manifest(self, component: str) -> Manifest:
+        """What is built of a component.
+
+        Raises:
+            HybridStitchError: it is not built, or the manifest is not one that this version wrote.
+        """
+        path = self.folder / component / MANIFEST
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            manifest = Manifest.from_json(content)
+        except (FileNotFoundError, NotADirectoryError):
+            raise HybridStitchError(
+                f"the {component} engine of pair {self.pair!r} is not built: {self.folder} holds none. "
+                f"Build it: {self.rebuild}"
+            ) from None
+        except OSError as error:
+            raise HybridStitchError(f"{path} cannot be read: {error.strerror}") from None
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+            raise HybridStitchError(
+                f"{path} is not a manifest of this version ({reason}). Build it again: {self.rebuild}"
+            ) from None
+        if manifest.component != component:
+            raise HybridStitchError(f"{path} is the manifest of {manifest.component}. Build it again: {self.rebuild}")
+        return manifest
+
+    def file(self, manifest: Manifest, role: str) -> Path | None:
+        """The path of one of an engine's files, or None where it has none of that role."""
+        stored = manifest.files.get(role)
+        return self.folder / manifest.component / stored.name if stored else None
+
+    def check_files(self, manifest: Manifest) -> None:
+        """Refuse an engine whose files are not, byte for byte, what the builder wrote.
+
+        Raises:
+            HybridStitchError: a file is missing, cut short, or another.
+        """
+        for role in manifest.files:
+            if problem := self._problem(manifest, role):
+                raise HybridStitchError(f"{problem}. Build it again: {self.rebuild}")
+
+    def is_whole(self, manifest: Manifest) -> bool:
+        """Whether all files of an engine are what the builder wrote."""
+        return not any(self._problem(manifest, role) for role in manifest.files)
+
+    def assets(self) -> Path:
+        """The folder of tokenizers, scheduler and pair.json.
+
+        Raises:
+            HybridStitchError: nothing is built, or the engines are of different exports.
+        """
+        names = {self.manifest(component).assets for component in self.components()}
+        name = names.pop() if len(names) == 1 else None
+        if name is None or not (self.folder / name).is_dir():
+            state = "mix two exports" if names else "lack tokenizers and scheduler"
+            raise HybridStitchError(f"the engines in {self.folder} {state}. Build them again: {self.rebuild}")
+        return self.folder / name
+
+    @contextmanager
+    def locked(self, waiting: Callable[[], None] | None = None) -> Iterator[None]:
+        """Hold the folder for one build; another waits here, after `waiting` was called once.
+
+        Raises:
+            HybridStitchError: the folder cannot be written.
+        """
+        with writing(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self.folder / LOCK)
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                if waiting:
+                    waiting()
+                lock.acquire()
+        try:
+            self._sweep()
+            yield
+        finally:
+            lock.release()
+
+    @contextmanager
+    def workspace(self, component: str) -> Iterator[Path]:
+        """A folder to build in, on the same file system as the store, gone afterwards."""
+        with writing(self.folder):
+            home = self.folder / component
+            home.mkdir(exist_ok=True)
+            space = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=home))
+        try:
+            yield space
+        finally:
+            shutil.rmtree(space, ignore_errors=True)
+
+    def commit(self, manifest: Manifest, files: Mapping[str, Path]) -> Manifest:
+        """Make files (by role, in a workspace of this store, and named for good) and manifest the engine of its
+        component, all at once.
+
+        Raises:
+            HybridStitchError: no space left, or the folder cannot be written.
+        """
+        home = self.folder / manifest.component
+        with writing(self.folder):
+            stored = {role: _describe(path) for role, path in files.items()}
+            for path in files.values():
+                _flush(path)
+                path.replace(home / path.name)
+            manifest = replace(manifest, files=stored)
+            _write_atomically(home / MANIFEST, json.dumps(manifest.as_json(), indent=1) + "\n")
+            self._sweep()
+        return manifest
+
+    def update(self, manifest: Manifest) -> Manifest:
+        """Rewrite a manifest whose files stay."""
+        with writing(self.folder):
+            _write_atomically(
+                self.folder / manifest.component / MANIFEST, json.dumps(manifest.as_json(), indent=1) + "\n"
+            )
+        return manifest
+
+    def add_assets(self, source: Path) -> str:
+        """Copy a folder of assets into the store and return the name that it has there."""
+        name = f"assets-{_hash_folder(source)[:12]}"
+        if not (self.folder / name).is_dir():
+            with writing(self.folder):
+                space = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=self.folder))
+                shutil.copytree(source, space, dirs_exist_ok=True)
+                for path in (path for path in space.rglob("*") if path.is_file()):
+                    _flush(path)
+                space.chmod(0o755)
+                space.replace(self.folder / name)
+        return name
+
+    def _problem(self, manifest: Manifest, role: str) -> str | None:
+        stored, path = manifest.files[role], self.file(manifest, role)
+        assert path is not None
+        try:
+            size = path.stat().st_size
+            if size != stored.bytes:
+                state = "cut short" if size < stored.bytes else "too long"
+                return f"{path} is {state}: {size} of {stored.bytes} bytes"
+            if file_sha256(path) != stored.sha256:
+                return f"{path} is not the file that was built: its checksum differs"
+        except OSError as error:
+            return f"{path} cannot be read: {error.strerror}"
+        return None
+
+    def _sweep(self) -> None:
+        """Remove what no manifest names. The caller holds the lock."""
+        kept_assets = set()
+        for component in self.components():
+            try:
+                manifest = self.manifest(component)
+            except HybridStitchError:
+                continue  # not ours to remove: an unreadable manifest is replaced by the build, not here
+            kept_assets.add(manifest.assets)
+            kept = {file.name for file in manifest.files.values()}
+            for pattern in _OURS:
+                _remove(path for path in (self.folder / component).glob(pattern) if path.name not in kept)
+        _remove(self.folder.glob(f"{_UNFINISHED}*"))
+        _remove(self.folder.glob(f"*/{_UNFINISHED}*"))
+        if kept_assets:
+            _remove(path for path in self.folder.glob("assets-*") if path.name not in kept_assets)
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Turn what can go wrong while a folder is written into one line.
+
+    Raises:
+        HybridStitchError: no space left, or no right to write.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            free = shutil.disk_usage(_existing(folder)).free / 2**30
+            raise HybridStitchError(
+                f"no space left to write {folder}: {free:.1f} GiB free; make room or choose another --out"
+            ) from None
+        reason = error.strerror or str(error)
+        raise HybridStitchError(f"engines cannot be written to {folder}: {reason}; choose another --out") from None
+
+
+def require_space(folder: Path, needed: int, what: str) -> None:
+    """Refuse to begin what cannot end.
+
+    Raises:
+        HybridStitchError: less than `needed` bytes are free.
+    """
+    free = shutil.disk_usage(_existing(folder)).free
+    if free < needed:
+        raise HybridStitchError(
+            f"not enough disk for {what}: about {needed / 2**30:.1f} GiB needed in {folder}, "
+            f"{free / 2**30:.1f} GiB free; make room or choose another --out"
+        )
+
+
+def _existing(folder: Path) -> Path:
+    return next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+
+
+def _describe(path: Path) -> StoredFile:
+    return StoredFile(path.name, path.stat().st_size, file_sha256(path))
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, as hexadecimal digits."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _hash_folder(folder: Path) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        digest.update(f"{path.relative_to(folder).as_posix()}\0{file_sha256(path)}\n".encode())
+    return digest.hexdigest()
+
+
+def _write_atomically(path: Path, text: str) -> None:
+    """A reader sees the old text or the new one, also after a crash."""
+    space = path.with_name(f"{_UNFINISHED}{path.name}")
+    space.write_text(text, encoding="utf-8")
+    _flush(space)
+    space.replace(path)
+    _flush(path.parent)
+
+
+def _flush(path: Path) -> None:
+    """Make a file (or a folder's entries) survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _remove(paths: Iterator[Path]) -> None:
+    for path in list(paths):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
