@@ -19,7 +19,7 @@ from hybridstitch.method.recipe import Recipe
 from .backends import Backend, Hardware, find_backend, hardware, require_gpu
 from .graph import COMPONENTS, Graph, exported_components, read_graph
 from .manifest import Manifest, changes, our_version
-from .options import RTX_TARGETS, BuildOptions
+from .options import BuildOptions, rtx_targets
 from .profiles import profiles_for
 from .store import Store, default_folder, file_sha256, require_space
 
@@ -175,7 +175,7 @@ def _geometry(source: Path) -> Geometry:
 
 def _manifest(recipe: Recipe, graph: Graph, geometry: Geometry, backend: Backend, options: BuildOptions) -> Manifest:
     """What the engine will be, but for its files."""
-    runs_on, targets = _hardware(backend, options)
+    runs_on, targets = _hardware(backend, options, graph.dtype)
     profiles = profiles_for(graph, recipe, geometry=graph.geometry or geometry, static_batch=options.static_batch)
     role: Literal["large", "small"] = "small" if graph.component == "small" else "large"
     return Manifest(
@@ -200,7 +200,7 @@ def _manifest(recipe: Recipe, graph: Graph, geometry: Geometry, backend: Backend
     )
 
 
-def _hardware(backend: Backend, options: BuildOptions) -> tuple[Hardware, tuple[str, ...]]:
+def _hardware(backend: Backend, options: BuildOptions, dtype: str) -> tuple[Hardware, tuple[str, ...]]:
     """What a plan will be tied to, and the GPUs that it will run on if that is more than one model.
 
     Raises:
@@ -210,7 +210,7 @@ def _hardware(backend: Backend, options: BuildOptions) -> tuple[Hardware, tuple[
         return Hardware("CPU"), ()
     if backend.name == "tensorrt_rtx":
         if options.compute_capabilities or not torch.cuda.is_available():
-            return Hardware("any"), options.compute_capabilities or RTX_TARGETS
+            return Hardware("any"), options.compute_capabilities or rtx_targets(dtype)
         here = hardware(torch.device("cuda", torch.cuda.current_device()))
         return here, (_target(here),)
     require_gpu(backend)

@@ -12,6 +12,11 @@ RTX_TARGETS = ("SM75", "SM80", "SM86", "SM89", "SM120")
 """The desktop and workstation GPUs that TensorRT for RTX builds for without having one: Turing to Blackwell."""
 
 
+def rtx_targets(dtype: str) -> tuple[str, ...]:
+    """Those of `RTX_TARGETS` that run models of this dtype: Turing (SM75) multiplies matrices in float16 alone."""
+    return RTX_TARGETS if dtype == "float16" else RTX_TARGETS[1:]
+
+
 @dataclass(frozen=True)
 class BuildOptions:
     """How engines are built; what is None or False is left to the backend.
@@ -19,7 +24,7 @@ class BuildOptions:
     workspace_gib: at most this much GPU memory for the builder's scratch space.
     optimization_level: 0 (quick build) to 5 (quick engine).
     compute_capabilities: build for these GPUs, as "SM89"; by default the GPU that is here, or, without one,
-        `RTX_TARGETS`.
+        `rtx_targets`.
     timing_cache: a file that keeps measured kernel times for the next build.
     weight_streaming: let the weights stay in host memory and pass them through the GPU.
     version_compatible: the plan also runs on later versions of the backend.

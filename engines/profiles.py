@@ -21,7 +21,6 @@ from .graph import Dimension, Graph, TensorSpec
 Range = tuple[int, int, int]
 """Smallest, typical and largest length. Kernels are tuned for the typical one."""
 
-CLIP_TOKENS = 77
 LARGEST_VOLUME = 2**31 - 1  # TensorRT counts a tensor's elements in 32 bits
 
 NOUNS = {
@@ -29,7 +28,6 @@ NOUNS = {
     "M": "tokens",
     "F": "frozen tokens",
     "T": "text tokens",
-    "L": "prompt tokens",
     "h": "latent rows",
     "w": "latent columns",
 }
@@ -85,7 +83,7 @@ def profiles_for(
         static_batch: one profile for each batch that the recipe names, instead of a range that holds them all.
 
     Raises:
-        HybridStitchError: a dynamic dimension that is none of B, M, F, T, L, h, w; a size that the model cannot
+        HybridStitchError: a dynamic dimension that is none of B, M, F, T, h, w; a size that the model cannot
             draw; a tensor of more elements than an engine can count.
     """
     symbols = {dim for spec in graph.inputs.values() for dim in spec.dims if isinstance(dim, str)}
@@ -94,8 +92,7 @@ def profiles_for(
             f"{graph.folder}: dynamic dimension {unknown[0]!r} is none of {', '.join(NOUNS)}; export again"
         )
     boxes = _token_boxes(recipe, geometry, frozen="F" in symbols) if "M" in symbols else {"full": {}}
-    fixed = {"T": _only(geometry.text_tokens), "L": _only(_prompt_tokens(graph, recipe))}
-    fixed |= _latent_ranges(recipe, geometry)
+    fixed = {"T": _only(geometry.text_tokens), **_latent_ranges(recipe, geometry)}
     found = []
     for name, box in boxes.items():
         for suffix, batch in _batch_ranges(recipe, graph.component, static_batch):
@@ -157,10 +154,6 @@ def _latent_ranges(recipe: Recipe, geometry: Geometry) -> dict[str, Range]:
         "h": (min(high), aim.height // geometry.vae_factor, max(high)),
         "w": (min(wide), aim.width // geometry.vae_factor, max(wide)),
     }
-
-
-def _prompt_tokens(graph: Graph, recipe: Recipe) -> int:
-    return recipe.max_sequence_length if graph.component == "text_encoder_3" else CLIP_TOKENS
 
 
 def _only(length: int) -> Range:

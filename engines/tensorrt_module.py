@@ -1,0 +1,61 @@
+"""TensorRT and TensorRT for RTX behind one import: the same Python API, from two packages.
+
+Imported on first use: each brings hundreds of megabytes of libraries. Polygraphy would choose between them for the
+whole process, by an environment variable read at import; a process that compares both backends needs both.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+from typing import Any
+
+from hybridstitch.method.errors import HybridStitchError
+
+from .backends import find_backend
+
+OLDEST_TENSORRT = (10, 8)
+
+
+def tensorrt_module(backend: str) -> Any:
+    """The module `tensorrt` or `tensorrt_rtx`.
+
+    Raises:
+        HybridStitchError: not installed, too old, or its libraries do not load.
+    """
+    known = find_backend(backend)
+    version = known.version
+    if backend == "tensorrt" and _numbers(version) < OLDEST_TENSORRT:
+        raise HybridStitchError(f"backend tensorrt needs TensorRT 10.8 or later; here is {version}")
+    try:
+        return importlib.import_module(known.module)
+    except (ImportError, OSError) as error:
+        raise HybridStitchError(f"backend {backend}: {known.title} {version} does not load: {error}") from None
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"\d+", version)[:2])
+
+
+def make_log(trt: Any) -> Any:
+    """An ILogger that keeps what went wrong instead of printing it; `messages` lists errors and warnings, oldest
+    first, and `last_error()` says the last error in one line."""
+
+    class Log(trt.ILogger):
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+            self.messages: list[tuple[bool, str]] = []  # (is an error, text)
+
+        def log(self, severity: Any, msg: str) -> None:
+            levels = trt.ILogger.Severity
+            if severity in (levels.INTERNAL_ERROR, levels.ERROR, levels.WARNING):
+                self.messages.append((severity != levels.WARNING, msg))
+
+        def errors(self) -> list[str]:
+            return [text for is_error, text in self.messages if is_error]
+
+        def last_error(self) -> str:
+            errors = self.errors()
+            return " ".join(errors[-1].split()) if errors else "it gave no reason"
+
+    return Log()
