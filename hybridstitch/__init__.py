@@ -1,0 +1,24 @@
+"""HybridStitch for Stable Diffusion 3: two models draw one picture, as engines on one device."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .method.errors import HybridStitchError
+
+if TYPE_CHECKING:
+    from hybridstitch.runtime.pipeline import HybridStitch
+    from hybridstitch.runtime.result import Picture, Progress, Result
+
+__all__ = ["HybridStitch", "HybridStitchError", "Picture", "Progress", "Result"]
+
+_HOMES = {"HybridStitch": "pipeline", "Picture": "result", "Progress": "result", "Result": "result"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import the runtime when it is first asked for: `hybridstitch.method` alone needs none of it."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"{__name__}.runtime.{_HOMES[name]}"), name)

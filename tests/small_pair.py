@@ -88,7 +88,7 @@ class SmallPair:
         return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
     def position(self, name: str) -> Tensor:
-        table = self.diffusers[name].pos_embed.pos_embed.reshape(12, 12, -1)
+        table = self.diffusers[name].get_buffer("pos_embed.pos_embed").reshape(12, 12, -1)
         return crop_positions(table, self.rows, self.columns)
 
     def models(self, *, keep_keys: bool = True) -> EngineModels:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypedDict, Unpack, get_args
 
 from .errors import HybridStitchError
 from .recipe import MethodDefaults, Recipe
@@ -79,25 +79,28 @@ class Plan:
         }
 
 
-def make_plan(
-    recipe: Recipe,
-    method: str | None = None,
-    *,
-    steps: int | None = None,
-    guidance: float | None = None,
-    large_steps: int | None = None,
-    hybrid_steps: int | None = None,
-    mask_ratio: float | None = None,
-    score: str | None = None,
-    residual: float | Literal["off"] | None = None,
-    refresh_every: int | None = None,
-    adaptive: float | None = None,
-) -> Plan:
-    """A plan from the recipe's defaults and what is given here; None means the recipe's.
+class PlanSettings(TypedDict, total=False):
+    """What a run may say about its plan; what it leaves out, or gives as None, is the recipe's.
 
-    `large_steps` counts the steps of the large stage (for T-Stitch, which ends with it, too) and
-    `hybrid_steps` those of the hybrid stage. Stage lengths of the recipe belong to the recipe's number of
-    steps and are scaled to `steps`.
+    large_steps counts the steps of the large stage (for T-Stitch, which ends with it, too) and hybrid_steps
+    those of the hybrid stage; the rest is as in `Plan`. A residual of "off" is the paper's method.
+    """
+
+    steps: int | None
+    guidance: float | None
+    large_steps: int | None
+    hybrid_steps: int | None
+    mask_ratio: float | None
+    score: str | None
+    residual: float | Literal["off"] | None
+    refresh_every: int | None
+    adaptive: float | None
+
+
+def make_plan(recipe: Recipe, method: str | None = None, **settings: Unpack[PlanSettings]) -> Plan:
+    """A plan from what is given here and, for the rest, the recipe's defaults.
+
+    Stage lengths of the recipe belong to the recipe's number of steps and are scaled to `steps`.
 
     Raises:
         HybridStitchError: an unknown method, a setting that this method does not have, or a value out of range.
@@ -105,44 +108,36 @@ def make_plan(
     method = method or recipe.defaults.method
     if method not in METHODS:
         raise HybridStitchError(f"unknown method {method!r}; known: {', '.join(METHODS)}")
-    given = {
-        "large_steps": large_steps,
-        "hybrid_steps": hybrid_steps,
-        "mask_ratio": mask_ratio,
-        "score": score,
-        "residual": residual,
-        "refresh_every": refresh_every,
-        "adaptive": adaptive,
-    }
-    _refuse_foreign_settings(method, {name for name, value in given.items() if value is not None})
+    given: dict[str, Any] = {name: value for name, value in settings.items() if value is not None}
+    _refuse_foreign_settings(method, set(given) - {"steps", "guidance"})
     defaults: MethodDefaults = recipe.methods.get(method, MethodDefaults())  # type: ignore[arg-type]
-    total = steps if steps is not None else recipe.defaults.steps
+    steps = given.get("steps", recipe.defaults.steps)
 
     def choose(name: str, otherwise: Any = None) -> Any:
-        value = given[name] if given[name] is not None else getattr(defaults, name)
+        value = given.get(name, getattr(defaults, name))
         return otherwise if value is None else value
 
     threshold = choose("adaptive")
-    if threshold is not None and (large_steps is not None or hybrid_steps is not None):
+    if threshold is not None and given.keys() & {"large_steps", "hybrid_steps"}:
         raise HybridStitchError("adaptive switching finds the stage ends itself: give it or stage lengths, not both")
-    large, hybrid = _stage_lengths(method, total, recipe, defaults, large_steps, hybrid_steps)
+    large, hybrid = _stage_lengths(method, steps, recipe, defaults, given.get("large_steps"), given.get("hybrid_steps"))
     if threshold is not None:
-        large, hybrid = total, 0
+        large, hybrid = steps, 0
     exponent = choose("residual")
     try:
         rule = Score(choose("score", Score.GAP))
     except ValueError:
-        raise HybridStitchError(f"unknown score {score!r}; known: {', '.join(Score)}") from None
+        raise HybridStitchError(f"unknown score {given['score']!r}; known: {', '.join(Score)}") from None
     return Plan(
         method=method,  # type: ignore[arg-type]
         schedule=Schedule(
-            steps=total,
+            steps=steps,
             large_until=large,
             hybrid_until=large + hybrid,
             small_first=method == "t-stitch",
             refresh_every=choose("refresh_every", 0),
         ),
-        guidance=recipe.defaults.guidance if guidance is None else guidance,
+        guidance=given.get("guidance", recipe.defaults.guidance),
         mask_ratio=choose("mask_ratio", 0.3),
         score=rule,
         residual=None if exponent == "off" else exponent,

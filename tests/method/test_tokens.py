@@ -26,6 +26,7 @@ def test_a_token_is_row_column_channel_as_the_last_layer_writes_it():
 @pytest.mark.parametrize(("rows", "columns"), [(8, 8), (4, 7), (5, 2)])
 def test_positions_are_cropped_as_diffusers_crops_them(rows, columns):
     embed = PatchEmbed(16, 16, 2, 4, 8, pos_embed_max_size=9)
+    assert embed.pos_embed is not None
     table = embed.pos_embed.reshape(9, 9, 8)
     assert torch.equal(crop_positions(table, rows, columns), embed.cropped_pos_embed(2 * rows, 2 * columns)[0])
 

@@ -1,0 +1,80 @@
+"""What the commands' arguments have in common: one-line errors, and types that say what they take."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+from hybridstitch.method.errors import HybridStitchError
+from hybridstitch.method.recipe import Size, recipe_names
+
+BACKENDS = ("onnxruntime", "tensorrt", "tensorrt_rtx", "torch")
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse whose errors are one line, without the usage before them."""
+
+    def __init__(self, **options: object) -> None:
+        super().__init__(**{"allow_abbrev": False, **options})  # type: ignore[arg-type]
+
+    def error(self, message: str) -> NoReturn:
+        print(f"{self.prog}: {message} (see {self.prog} --help)", file=sys.stderr)
+        sys.exit(2)
+
+
+def whole(what: str, least: int = 0) -> Callable[[str], int]:
+    """A whole number of at least `least`."""
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{what} must be a whole number, not {text!r}") from None
+        if value < least:
+            raise argparse.ArgumentTypeError(f"{what} must be at least {least}, not {value}")
+        return value
+
+    return parse
+
+
+def number(what: str) -> Callable[[str], float]:
+    """A finite number; its range is checked where it is used."""
+
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not math.isfinite(value):
+            raise argparse.ArgumentTypeError(f"{what} must be a number, not {text!r}")
+        return value
+
+    return parse
+
+
+def size(text: str) -> Size:
+    try:
+        return Size.parse(text)
+    except HybridStitchError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def add_pair(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--pair",
+        default="demo",
+        metavar="NAME",
+        help=f"a recipe: {', '.join(recipe_names())}, or a .toml file (default: demo)",
+    )
+
+
+def add_backend(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--backend",
+        default="onnxruntime",
+        choices=BACKENDS,
+        help="what runs the engines (default: onnxruntime, on the CPU)",
+    )

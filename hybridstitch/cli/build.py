@@ -1,0 +1,128 @@
+"""`hybridstitch-trt export` and `build`: checkpoint -> ONNX -> engines."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from hybridstitch.method.recipe import Recipe
+
+from .arguments import Parser, add_backend, add_pair, number, whole
+
+
+def version() -> str:
+    """The installed version of this package."""
+    return metadata.version("hybridstitch-trt")
+
+
+def add_export_to(commands: Any) -> None:
+    parser: Parser = commands.add_parser(
+        "export",
+        help="turn a pair's checkpoints into ONNX",
+        description="Export both transformers in token space, the text encoders and the VAE decoder to ONNX. "
+        "Weights stay in the checkpoint's files where their type allows it.",
+    )
+    parser.set_defaults(call=export)
+    _add_source(parser)
+    parser.add_argument("--out", metavar="DIR", help="where to (default: build/PAIR/onnx)")
+
+
+def add_build_to(commands: Any) -> None:
+    parser: Parser = commands.add_parser(
+        "build",
+        help="build a pair's engines",
+        description="Build the engines of a pair, exporting it first. What did not change is not built again.",
+    )
+    parser.set_defaults(call=build)
+    _add_source(parser)
+    add_backend(parser)
+    parser.add_argument("--out", metavar="DIR", help="where to (default: build/PAIR/BACKEND)")
+    parser.add_argument("--onnx", metavar="DIR", help="where the ONNX files are or go (default: build/PAIR/onnx)")
+    tensorrt = parser.add_argument_group("TensorRT")
+    tensorrt.add_argument(
+        "--workspace", type=number("workspace"), metavar="GIB", help="limit of the builder's scratch memory"
+    )
+    tensorrt.add_argument("--optimization-level", type=whole("optimization-level"), metavar="N", help="0 to 5")
+    tensorrt.add_argument(
+        "--compute-capability",
+        action="append",
+        metavar="SM",
+        help="repeatable; build for these GPUs (TensorRT for RTX)",
+    )
+
+
+def _add_source(parser: Parser) -> None:
+    add_pair(parser)
+    parser.add_argument(
+        "--dtype", choices=("float32", "float16", "bfloat16"), help="of the graphs (default: the recipe's)"
+    )
+
+
+def export(arguments: argparse.Namespace) -> None:
+    """Checkpoint -> ONNX."""
+    recipe = Recipe.load(arguments.pair)
+    _export(recipe, Path(arguments.out or _onnx_folder(recipe)), arguments.dtype)
+
+
+def build(arguments: argparse.Namespace) -> None:
+    """Checkpoint -> ONNX -> engines."""
+    from hybridstitch.engines.backends import find_backend
+    from hybridstitch.engines.build import build_pair
+    from hybridstitch.engines.options import BuildOptions
+
+    recipe = Recipe.load(arguments.pair)
+    options = BuildOptions(
+        workspace_gib=arguments.workspace,
+        optimization_level=arguments.optimization_level,
+        compute_capabilities=tuple(arguments.compute_capability or ()),
+    )
+    options.check(arguments.backend)
+    _ = find_backend(arguments.backend).version  # is it there at all: told before the export, not after
+    onnx = Path(arguments.onnx or _onnx_folder(recipe))
+    _export(recipe, onnx, arguments.dtype)
+    with _bar() as show:
+        report = build_pair(
+            recipe,
+            onnx,
+            Path(arguments.out) if arguments.out else None,
+            arguments.backend,
+            options=options,
+            progress=lambda now: show(now.component, now.phase, now.done, now.total),
+        )
+    for component in report.components:
+        why = f" (changed: {', '.join(component.why)})" if component.why else ""
+        seconds = f"{component.seconds:6.1f} s" if component.state == "built" else ""
+        print(f"{component.component:15} {component.state:9} {component.bytes / 2**20:8.1f} MiB {seconds}{why}")
+    print(f"engines of pair {report.pair} for {report.backend}: {report.folder}")
+
+
+def _export(recipe: Recipe, out: Path, dtype: str | None) -> None:
+    from hybridstitch.export.pair import export_pair
+
+    with _bar() as show:
+        export_pair(recipe, out, dtype=dtype, progress=lambda text: show("export", text, 0, 0))
+
+
+def _onnx_folder(recipe: Recipe) -> Path:
+    return Path("build") / recipe.name / "onnx"
+
+
+@contextmanager
+def _bar() -> Iterator[Callable[[str, str, int, int], None]]:
+    """A bar on stderr; yields what to call with a component, what is done to it, and how much of how much."""
+    columns = (TextColumn("{task.description}"), BarColumn(bar_width=30), TimeElapsedColumn())
+    with Progress(*columns, console=Console(file=sys.stderr), transient=True) as bar:
+        task = bar.add_task("", total=None)
+
+        def show(component: str, phase: str, done: int, total: int) -> None:
+            bar.update(task, description=f"{component} {phase}".strip(), completed=done, total=total or None)
+
+        yield show

@@ -1,0 +1,52 @@
+"""Where pictures go, decided and tried before anything is drawn."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from hybridstitch.method.errors import HybridStitchError
+
+
+def picture_paths(out: str, prompts: Sequence[str], seed: int, method: str) -> list[Path]:
+    """One path for each prompt: the file itself, or files in the folder named after prompt, seed and method.
+
+    Raises:
+        HybridStitchError: the folder does not exist or cannot be written, several pictures for one file, or a
+            file that is no .png.
+    """
+    path = Path(out)
+    if path.is_dir():
+        require_writable(path)
+        return [path / f"{_slug(prompt)}-seed{seed + k}-{method}.png" for k, prompt in enumerate(prompts)]
+    if path.suffix.lower() != ".png":
+        if path.suffix:
+            raise HybridStitchError(f"--out {out}: pictures are PNG files; name it {path.with_suffix('.png')}")
+        raise HybridStitchError(f"--out {out}: no such folder; make it first, or name a .png file")
+    if len(prompts) > 1:
+        raise HybridStitchError(f"--out {out} is one file and there are {len(prompts)} prompts; give a folder")
+    if not path.parent.is_dir():
+        raise HybridStitchError(f"--out {out}: no such folder {path.parent}; make it first")
+    require_writable(path.parent)
+    return [path]
+
+
+def mask_path(picture: Path) -> Path:
+    """Where the picture with the refined region shown over it goes."""
+    return picture.with_name(f"{picture.stem}-mask.png")
+
+
+def require_writable(folder: Path) -> None:
+    """Refuse a folder in which no file can be made."""
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise HybridStitchError(f"--out: cannot write in {folder}: {error.strerror}") from None
+
+
+def _slug(prompt: str) -> str:
+    words = re.findall(r"[a-z0-9]+", prompt.lower())
+    return "-".join(words)[:60].rstrip("-") or "picture"

@@ -1,0 +1,70 @@
+"""What a person sees while pictures are drawn, and afterwards."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+
+@contextmanager
+def drawing() -> Iterator[Callable[[Any], None]]:
+    """A bar on stderr that moves with each step and names the stage; yields what to call after each step."""
+    bar = Progress(
+        TextColumn("{task.description:>6} stage"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("steps{task.fields[batch]}"),
+        TimeRemainingColumn(),
+        console=Console(file=sys.stderr),
+    )
+    with bar:
+        task = bar.add_task("text", total=None, batch="")
+
+        def on_step(progress: Any) -> None:
+            batch = f", batch {progress.batch + 1} of {progress.batches}" if progress.batches > 1 else ""
+            bar.update(
+                task, description=str(progress.stage), completed=progress.step, total=progress.steps, batch=batch
+            )
+
+        yield on_step
+
+
+def print_result(report: dict[str, Any]) -> None:
+    """The pictures, and a table of where the time went."""
+    console = Console(highlight=False, soft_wrap=True)
+    plan = report["pictures"][0]["plan"]
+    table = Table(title=_title(plan, report), title_justify="left", title_style="bold", box=None, pad_edge=False)
+    for column in ("", "calls", "seconds", "share"):
+        table.add_column(column, justify="left" if not column else "right")
+    total = report["total"]
+    for name, spent in report["stages"].items():
+        _row(table, f"{name} stage" if name in ("large", "hybrid", "small") else name, spent, total)
+    table.add_section()
+    for name, spent in report["engines"].items():
+        _row(table, f"{name} engine", spent, total, "dim")
+    table.add_row("total", "", f"{total:.2f}", "100 %", style="bold")
+    console.print(table)
+    for picture in report["pictures"]:
+        refined = f", {picture['mask_ratio']:.0%} of the tokens refined" if picture["mask_ratio"] is not None else ""
+        console.print(f"{picture['path']}  (seed {picture['seed']}{refined})", markup=False)
+        if picture["mask_path"]:
+            console.print(f"{picture['mask_path']}", markup=False)
+
+
+def _title(plan: dict[str, Any], report: dict[str, Any]) -> str:
+    steps, large, hybrid = plan["steps"], plan["large_steps"], plan["hybrid_steps"]
+    small = steps - large - hybrid
+    order = [f"{large} large", f"{hybrid} hybrid", f"{small} small"]
+    stages = ", ".join(stage for stage in order if not stage.startswith("0 "))
+    return f"{plan['method']}: {steps} steps ({stages}) on {report['backend']}"
+
+
+def _row(table: Table, name: str, spent: dict[str, Any], total: float, style: str = "") -> None:
+    share = spent["seconds"] / total if total else 0.0
+    table.add_row(name, str(spent["calls"]), f"{spent['seconds']:.2f}", f"{share:.0%}".replace("%", " %"), style=style)

@@ -1,0 +1,204 @@
+"""`hybridstitch-trt run`: draw pictures."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+from hybridstitch.method.errors import HybridStitchError
+from hybridstitch.method.plan import METHODS, PlanSettings, Score, make_plan
+from hybridstitch.method.recipe import Recipe, Size
+
+from .arguments import Parser, add_backend, add_pair, number, size, whole
+from .output import mask_path, picture_paths
+
+
+def _residual(text: str) -> float | str:
+    return text if text == "off" else number("--residual (an exponent, or off)")(text)
+
+
+def add_to(commands: Any) -> None:
+    parser: Parser = commands.add_parser(
+        "run",
+        help="draw pictures",
+        description="Draw one picture for each prompt, and say where the time went. What is not given is the recipe's.",
+    )
+    parser.set_defaults(call=run)
+    what = parser.add_argument_group("what to draw")
+    what.add_argument("--prompt", action="append", metavar="TEXT", help="repeatable: one picture each")
+    what.add_argument("--prompts-file", metavar="FILE", help="one prompt a line; empty lines and # lines are skipped")
+    what.add_argument("--negative-prompt", metavar="TEXT", help="what to steer away from")
+    what.add_argument(
+        "--seed", type=whole("seed"), metavar="N", help="of the first picture; picture k has N + k (default: 0)"
+    )
+    what.add_argument("--size", type=size, metavar="WxH", help="in pixels; one of the recipe's sizes")
+    what.add_argument("--like", metavar="PNG", help="take prompt, seed, size and plan from a picture that this made")
+
+    how = parser.add_argument_group("how to draw it")
+    how.add_argument("--method", choices=METHODS, help="hybrid is HybridStitch; the others are there to compare")
+    how.add_argument("--steps", type=whole("steps", 1), metavar="N", help="denoising steps")
+    how.add_argument(
+        "--guidance", type=number("guidance"), metavar="SCALE", help="classifier-free guidance; up to 1: none"
+    )
+    how.add_argument("--large-steps", type=whole("large-steps"), metavar="N", help="steps of the large stage")
+    how.add_argument("--hybrid-steps", type=whole("hybrid-steps"), metavar="N", help="steps of the hybrid stage")
+    how.add_argument(
+        "--mask-ratio", type=number("mask-ratio"), metavar="R", help="share of tokens refined in it, 0 to 1"
+    )
+    how.add_argument("--score", choices=[str(score) for score in Score], help="how the hard tokens are found")
+    how.add_argument(
+        "--residual", type=_residual, metavar="Q|off", help="exponent of the carried residual; off: the paper"
+    )
+    how.add_argument(
+        "--refresh-every", type=whole("refresh-every"), metavar="N", help="a full large step after N hybrid ones"
+    )
+    how.add_argument("--adaptive", type=number("adaptive"), metavar="THRESHOLD", help="switch when the picture settles")
+
+    where = parser.add_argument_group("with what, and where to")
+    add_pair(where)  # type: ignore[arg-type]
+    add_backend(where)  # type: ignore[arg-type]
+    where.add_argument(
+        "--engines",
+        metavar="DIR",
+        help="where they were built (default: build/PAIR/BACKEND); plans can run code: name only folders that you trust",
+    )
+    where.add_argument("--threads", type=whole("threads", 1), metavar="N", help="CPU threads (default: the cores)")
+    where.add_argument("--out", default=".", metavar="FILE|DIR", help="a .png file, or a folder (default: this one)")
+    where.add_argument("--save-mask", action="store_true", help="also save the picture with the refined region over it")
+    where.add_argument("--json", action="store_true", help="one JSON report on stdout instead of progress and table")
+
+
+PLAN_SETTINGS = tuple(PlanSettings.__annotations__)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Check everything, load, draw, save, report."""
+    _like(arguments)
+    recipe = Recipe.load(arguments.pair)
+    settings: Any = {name: getattr(arguments, name) for name in PLAN_SETTINGS}
+    plan = make_plan(recipe, arguments.method, **settings)
+    if arguments.save_mask and not plan.has_hybrid:
+        raise HybridStitchError(f"--save-mask: method {plan.method!r} with these steps has no hybrid stage, so no mask")
+    prompts = _prompts(arguments)
+    seed = arguments.seed or 0
+    paths = picture_paths(arguments.out, prompts, seed, plan.method)
+
+    _quiet()
+    from hybridstitch.runtime.pipeline import HybridStitch  # slow imports, after what can be refused without them
+
+    start = time.perf_counter()
+    pipe = HybridStitch.load(
+        arguments.pair, engines=arguments.engines, backend=arguments.backend, threads=arguments.threads
+    )
+    loading = time.perf_counter() - start
+    call: Any = {
+        "negative_prompt": arguments.negative_prompt,
+        "seed": seed,
+        "size": arguments.size,
+        "method": arguments.method,
+        **settings,
+    }
+    if arguments.json:
+        result = pipe(prompts, **call)
+    else:
+        from .progress import drawing
+
+        pipe.check(prompts, seed=seed, size=arguments.size or recipe.defaults.size)
+        with drawing() as on_step:
+            result = pipe(prompts, on_step=on_step, **call)
+    report = _save(result, pipe, paths, arguments.save_mask)
+    report["seconds_to_load"] = loading
+    if arguments.json:
+        print(json.dumps(report, indent=1))
+    else:
+        from .progress import print_result
+
+        print_result(report)
+
+
+def _save(result: Any, pipe: Any, paths: list[Path], save_mask: bool) -> dict[str, Any]:
+    """Write every picture; returns the report."""
+    from hybridstitch.cli.build import version
+    from hybridstitch.runtime.pictures import save_png
+    from hybridstitch.runtime.result import settings_of
+
+    pictures = []
+    for picture, path in zip(result.pictures, paths, strict=True):
+        made = settings_of(picture, pipe.recipe.name, pipe.backend, version())
+        save_png(picture.image, path, made)
+        overlay = picture.overlay() if save_mask else None
+        if overlay is not None:
+            save_png(overlay, mask_path(path), {**made, "shows": "the region that the large model refined"})
+        pictures.append(
+            {
+                "path": str(path),
+                "mask_path": str(mask_path(path)) if overlay is not None else None,
+                "prompt": picture.prompt,
+                "negative_prompt": picture.negative_prompt,
+                "seed": picture.seed,
+                "size": str(picture.size),
+                "mask_ratio": picture.mask_ratio,
+                "plan": picture.plan.as_dict(),
+            }
+        )
+    return {
+        "pictures": pictures,
+        "pair": pipe.recipe.name,
+        "backend": pipe.backend,
+        "device": str(pipe.device),
+        "version": version(),
+        **result.timing.as_dict(),
+    }
+
+
+def _prompts(arguments: argparse.Namespace) -> list[str]:
+    prompts = list(arguments.prompt or [])
+    if arguments.prompts_file:
+        try:
+            lines = Path(arguments.prompts_file).read_text(encoding="utf-8").splitlines()
+        except OSError as error:
+            raise HybridStitchError(f"--prompts-file {arguments.prompts_file}: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise HybridStitchError(f"--prompts-file {arguments.prompts_file} is not UTF-8 text") from None
+        prompts += [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+        if not prompts:
+            raise HybridStitchError(f"--prompts-file {arguments.prompts_file} holds no prompt")
+    if not prompts:
+        raise HybridStitchError("there is no prompt: give --prompt, --prompts-file or --like")
+    return prompts
+
+
+def _like(arguments: argparse.Namespace) -> None:
+    """Fill in, from a picture's metadata, what the command line leaves open."""
+    if not arguments.like:
+        return
+    from hybridstitch.runtime.pictures import read_metadata
+
+    made = read_metadata(Path(arguments.like))
+    if arguments.method not in (None, made["method"]):
+        raise HybridStitchError(f"--like {arguments.like} was drawn with method {made['method']!r}; leave out --method")
+    ours = {name: made[name] for name in ("negative_prompt", "seed", "method", *PLAN_SETTINGS)}
+    ours["residual"] = (
+        "off" if ours["residual"] is None and made["method"] in ("hybrid", "srdiffusion") else ours["residual"]
+    )
+    for name, value in ours.items():
+        if getattr(arguments, name) is None:
+            setattr(arguments, name, value)
+    arguments.size = arguments.size or Size.parse(made["size"])
+    arguments.prompt = arguments.prompt or ([] if arguments.prompts_file else [made["prompt"]])
+    if arguments.pair == "demo":
+        arguments.pair = made["pair"]
+
+
+def _quiet() -> None:
+    """Libraries warn about things that a user of this command can do nothing about."""
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
+    for name in ("diffusers", "transformers"):
+        logging.getLogger(name).setLevel(logging.ERROR)

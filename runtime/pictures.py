@@ -1,0 +1,78 @@
+"""Pictures: from decoded tensors to PNG files that say how they were made."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
+from torch import Tensor
+
+from hybridstitch.method.errors import HybridStitchError
+
+METADATA_KEY = "hybridstitch"
+
+
+def to_pictures(decoded: Tensor) -> list[Image.Image]:
+    """[B, 3, H, W] in -1..1 -> 8-bit RGB, rounded as diffusers does."""
+    values = (decoded.float() / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).cpu().numpy()
+    return [Image.fromarray(picture) for picture in (values * 255).round().astype("uint8")]
+
+
+def refined_overlay(picture: Image.Image, refined: Tensor) -> Image.Image:
+    """The picture with the refined region shown over it.
+
+    refined: [rows, columns], the share of the hybrid steps in which the large model computed each token. What it
+    never computed is darkened and greyed; the border of what it did is outlined.
+    """
+    share = np.array(
+        Image.fromarray(refined.cpu().numpy().astype("float32")).resize(picture.size, Image.Resampling.NEAREST)
+    )
+    colour = np.asarray(picture, dtype="float32")
+    grey = colour.mean(axis=2, keepdims=True) * 0.45 + 20
+    shown = np.where(share[..., None] > 0, colour * (0.5 + 0.5 * share[..., None]), grey)
+    inside = share > 0
+    edge = np.zeros_like(inside)
+    edge[:, 1:] |= inside[:, 1:] != inside[:, :-1]
+    edge[1:, :] |= inside[1:, :] != inside[:-1, :]
+    shown[edge] = (118, 185, 0)
+    return Image.fromarray(shown.clip(0, 255).astype("uint8"))
+
+
+def save_png(picture: Image.Image, path: Path, metadata: Mapping[str, Any]) -> None:
+    """Write a PNG whose text chunks hold the metadata: each value by itself, for people and other programs, and
+    all of it as JSON under `hybridstitch`.
+
+    Raises:
+        HybridStitchError: the file cannot be written; nothing half-written is left.
+    """
+    chunks = PngImagePlugin.PngInfo()
+    for key, value in metadata.items():
+        chunks.add_itxt(key, value if isinstance(value, str) else json.dumps(value))
+    chunks.add_itxt(METADATA_KEY, json.dumps(dict(metadata)))
+    half = path.with_name(f".{path.name}.part")
+    try:
+        picture.save(half, format="PNG", pnginfo=chunks)
+        half.replace(path)
+    except OSError as error:
+        half.unlink(missing_ok=True)
+        raise HybridStitchError(f"cannot write {path}: {error.strerror or error}") from None
+
+
+def read_metadata(path: Path) -> dict[str, Any]:
+    """What `save_png` wrote.
+
+    Raises:
+        HybridStitchError: no such file, no PNG, or not one of ours.
+    """
+    try:
+        with Image.open(path) as picture:
+            return json.loads(picture.info[METADATA_KEY])
+    except OSError as error:
+        reason = "it is no picture" if isinstance(error, UnidentifiedImageError) else error.strerror or error
+        raise HybridStitchError(f"cannot read {path}: {reason}") from None
+    except (KeyError, ValueError, TypeError):
+        raise HybridStitchError(f"{path} does not say how it was made: it is no picture of hybridstitch-trt") from None

@@ -1,0 +1,233 @@
+"""Prompt -> text -> latents -> three stages -> decode -> picture, on one device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Unpack
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from hybridstitch.method.errors import HybridStitchError
+from hybridstitch.method.geometry import Geometry
+from hybridstitch.method.guidance import is_guided
+from hybridstitch.method.plan import PlanSettings, make_plan
+from hybridstitch.method.recipe import Recipe, Size
+from hybridstitch.method.sampler import Step, sample
+from hybridstitch.method.sigmas import load_scheduler, noise_levels
+from hybridstitch.method.tokens import crop_positions, patchify, unpatchify
+
+from ..engines.engine import Engine
+from ..engines.load import assets_folder, load_engine, position_file
+from ..engines.store import Store, default_folder
+from .health import Health
+from .models import EngineModels
+from .pictures import to_pictures
+from .result import Batch, Picture, Progress, Result, pictures_of
+from .text import TextEncoders
+from .timing import Stopwatch
+
+LARGEST_SEED = 2**63 - 1
+COMPONENTS = ("large", "small", "text_encoder", "text_encoder_2", "vae_decoder")
+
+
+class HybridStitch:
+    """A pair of models, loaded and ready to draw.
+
+    >>> pipe = HybridStitch.load("demo")
+    >>> result = pipe("a large striped red star left of a small plain white circle on a navy background", seed=7)
+    >>> result.images[0].save("star.png")
+
+    recipe: the pair's recipe; `recipe.checkpoint("large")` is the folder of a checkpoint.
+    """
+
+    def __init__(self, recipe: Recipe, folder: Path, backend: str, *, threads: int | None = None) -> None:
+        self.recipe, self.folder, self.backend = recipe, folder, backend
+        built = Store(folder, pair=recipe.name, backend=backend).components()
+        names = [*COMPONENTS, *(name for name in built if name == "text_encoder_3")]
+        self.engines: dict[str, Engine] = {
+            name: load_engine(folder, name, backend=backend, threads=threads, pair=recipe.name) for name in names
+        }
+        large = self.engines["large"]
+        assert large.manifest.geometry is not None  # every transformer has one
+        self.geometry: Geometry = large.manifest.geometry
+        self.device = large.device
+        self._positions = {name: self._position(name) for name in ("large", "small")}
+        assets = assets_folder(folder)
+        self._scheduler = load_scheduler(assets / "scheduler")
+        self._text = TextEncoders(
+            [self.engines[name] for name in names if name.startswith("text_encoder")],
+            assets,
+            width=self.geometry.text_width,
+            zero_tokens=large.manifest.zero_text_tokens,
+            t5_tokens=recipe.max_sequence_length,
+            dtype=large.dtype,
+        )
+
+    @classmethod
+    def load(
+        cls,
+        pair: str | Path = "demo",
+        *,
+        engines: str | Path | None = None,
+        backend: str = "onnxruntime",
+        threads: int | None = None,
+    ) -> HybridStitch:
+        """Load a pair's engines.
+
+        Args:
+            pair: a recipe's name, or the path of its TOML file.
+            engines: the folder that they were built in; by default build/<pair>/<backend>. Plans can run code:
+                name only folders that you trust.
+            backend: onnxruntime, tensorrt, tensorrt_rtx or torch.
+            threads: CPU threads of an engine; by default the machine's cores.
+
+        Raises:
+            HybridStitchError: unknown pair or backend, engines that are not built, were built for another machine,
+                version or pair, or are damaged; the message says what to type.
+        """
+        recipe = Recipe.load(pair)
+        folder = Path(engines) if engines is not None else default_folder(recipe.name, backend)
+        return cls(recipe, folder, backend, threads=threads)
+
+    def __call__(
+        self,
+        prompt: str | Sequence[str],
+        *,
+        negative_prompt: str | None = None,
+        seed: int = 0,
+        size: Size | str | None = None,
+        method: str | None = None,
+        on_step: Callable[[Progress], None] | None = None,
+        **settings: Unpack[PlanSettings],
+    ) -> Result:
+        """Draw one picture for each prompt.
+
+        Args:
+            prompt: one or several; each picture is the same alone or among others.
+            seed: of the first prompt's noise; prompt k has seed + k. The noise is drawn on the CPU, so that a seed
+                means the same on every device.
+            size: WxH in pixels; one of the recipe's.
+            method, settings: see `make_plan`; what is not given is the recipe's.
+            on_step: called after each step; what it raises ends the run.
+
+        Raises:
+            HybridStitchError: a bad argument, or an engine that gave NaN, infinity or only zeros.
+        """
+        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        negative = self.recipe.defaults.negative_prompt if negative_prompt is None else negative_prompt
+        plan = make_plan(self.recipe, method, **settings)
+        wanted = self.recipe.defaults.size if size is None else Size.parse(size)
+        self.check(prompts, seed=seed, size=wanted)
+
+        # Adaptive switching looks at a whole batch: to draw the same picture alone and among others, it gets one.
+        most = 1 if plan.adaptive is not None else max(self.recipe.profiles.batch_sizes)
+        starts = range(0, len(prompts), most)
+        watch, pictures = Stopwatch(self.device), []
+        for number, start in enumerate(starts):
+            group = tuple(prompts[start : start + most])
+            seeds = tuple(range(seed + start, seed + start + len(group)))
+            batch = Batch(group, (negative,) * len(group), seeds, wanted, plan)
+
+            def report(step: Step, number: int = number) -> None:
+                if on_step is not None:
+                    on_step(Progress.of(step, plan.schedule.steps, number, len(starts)))
+
+            pictures += self.draw(batch, watch, report)
+        return Result(pictures, watch.finish())
+
+    def check(self, prompts: Sequence[str], *, seed: int = 0, size: Size | None = None) -> None:
+        """Everything about a request that can be refused before anything runs.
+
+        Raises:
+            HybridStitchError: no prompt, an empty or over-long one, a seed out of range, a size that does not fit.
+        """
+        if not prompts:
+            raise HybridStitchError("there is no prompt: say what to draw")
+        for text in prompts:
+            self._text.check(text)
+        if not isinstance(seed, int) or not 0 <= seed <= LARGEST_SEED - len(prompts):
+            raise HybridStitchError(f"seed must be a whole number from 0 to 2^63 - 1, not {seed!r}")
+        if size is not None:
+            self._check_size(size)
+
+    def _check_size(self, size: Size) -> None:
+        tokens = self.geometry.tokens(size)
+        ranges = [profile.ranges["M"] for profile in self.engines["small"].manifest.profiles]
+        if not any(low <= tokens <= high for low, _, high in ranges):
+            built = "; ".join(f"{low}-{high}" for low, _, high in ranges)
+            raise HybridStitchError(
+                f"size {size} is {tokens} image tokens and the engines in {self.folder} take {built}; "
+                f"the recipe's sizes: {', '.join(str(known) for known in self.recipe.profiles.sizes)}"
+            )
+
+    def draw(self, batch: Batch, watch: Stopwatch, on_step: Callable[[Step], None] = lambda _: None) -> list[Picture]:
+        """Draw one checked batch, at most as many pictures as the engines take at once.
+
+        Raises:
+            HybridStitchError: lengths that no profile holds, or an engine that gave NaN, infinity or only zeros.
+        """
+        rows, columns = self.geometry.grid(batch.size)
+        sigmas, timesteps = noise_levels(self._scheduler, batch.plan.schedule.steps, rows * columns, self.device)
+        noise = patchify(self._noise(batch.seeds, rows, columns), self.geometry.patch_size)
+        health, step_number = Health(), 1
+
+        def step_done(step: Step) -> None:
+            nonlocal step_number
+            step_number += 1
+            watch.lap(str(step.stage))
+            on_step(step)
+
+        models = self._models(batch, watch, lambda name, output: health.watch(f"{name}, step {step_number},", output))
+        watch.lap("text")
+        tokens, trace = sample(
+            models,
+            noise,
+            sigmas,
+            timesteps,
+            batch.plan,
+            token_bucket=self.recipe.profiles.token_bucket,
+            on_step=step_done,
+        )
+        latents = unpatchify(tokens, self.geometry.patch_size, rows, columns)
+        decoder = self.engines["vae_decoder"]
+        with watch.engine("vae_decoder"):
+            decoded = decoder({"latents": latents.to(decoder.dtype).contiguous()})["image"]
+        health.watch("vae_decoder", decoded)
+        health.check()
+        images = to_pictures(decoded)
+        watch.lap("decode")
+        return pictures_of(batch, images, latents, trace, (rows, columns))
+
+    def _models(self, batch: Batch, watch: Stopwatch, output: Callable[[str, Tensor], None]) -> EngineModels:
+        """The pair, ready to denoise this batch: prompts encoded, buffers there."""
+        plan, grid = batch.plan, self.geometry.grid(batch.size)
+        negatives = batch.negative_prompts if is_guided(plan.guidance) else ()
+        text, pooled = self._text.encode([*negatives, *batch.prompts], watch.engine)
+        return EngineModels(
+            self.engines["large"],
+            self.engines["small"],
+            geometry=self.geometry,
+            large_position=crop_positions(self._positions["large"], *grid),
+            small_position=crop_positions(self._positions["small"], *grid),
+            text=text,
+            pooled=pooled,
+            guidance=plan.guidance,
+            keep_keys=plan.has_hybrid,
+            around=watch.engine,
+            watch=output,
+        )
+
+    def _noise(self, seeds: Sequence[int], rows: int, columns: int) -> Tensor:
+        """[B, C, H, W]: for each image what diffusers draws with torch.Generator().manual_seed(seed)."""
+        patch = self.geometry.patch_size
+        shape = (1, self.geometry.latent_channels, rows * patch, columns * patch)
+        drawn = [torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+        return torch.cat(drawn).to(self.device)
+
+    def _position(self, name: str) -> Tensor:
+        """A model's whole position table, [S, S, D]."""
+        table = load_file(position_file(self.folder, name))["position"]
+        return table.to(self.device, self.engines[name].dtype)

@@ -1,0 +1,97 @@
+"""Prompts to text embeddings, as StableDiffusion3Pipeline.encode_prompt does it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hybridstitch.method.errors import HybridStitchError
+
+from ..engines.engine import Engine
+from .models import Around
+
+
+class TextEncoders:
+    """Two CLIP text encoders and, where the pair has it, T5.
+
+    Embeddings of both CLIPs stand side by side, padded with zeros to the text width; T5's tokens follow, or,
+    without T5, one zero token (the large graph knows how many it stands for).
+    Source: https://huggingface.co/docs/diffusers/api/pipelines/stable_diffusion/stable_diffusion_3
+
+    Args:
+        engines: text_encoder, text_encoder_2 and perhaps text_encoder_3.
+        tokenizers: the folder that holds tokenizer, tokenizer_2 and perhaps tokenizer_3.
+        width: E, the joint text width. zero_tokens: how many zero tokens stand in for a missing T5.
+        t5_tokens: the length that T5's tokens are padded to.
+    """
+
+    def __init__(
+        self,
+        engines: Sequence[Engine],
+        tokenizers: Path,
+        *,
+        width: int,
+        zero_tokens: int,
+        t5_tokens: int,
+        dtype: torch.dtype,
+    ) -> None:
+        from transformers import AutoTokenizer  # a slow import
+
+        self._engines = list(engines)
+        self._has_t5 = len(engines) > 2
+        names = ["tokenizer", "tokenizer_2", "tokenizer_3"][: len(engines)]
+        self._tokenizers: list[Any] = [AutoTokenizer.from_pretrained(str(tokenizers / name)) for name in names]
+        self._width, self._zero_tokens, self._t5_tokens, self._dtype = width, zero_tokens, t5_tokens, dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self._engines[0].device
+
+    def check(self, prompt: str) -> None:
+        """Refuse a prompt that says nothing, or whose end no encoder would read.
+
+        Raises:
+            HybridStitchError: it is empty, or longer than the longest encoder's limit; what would be lost is told.
+        """
+        if not prompt.strip():
+            raise HybridStitchError("the prompt is empty: say what to draw")
+        tokenizer = self._tokenizers[-1]
+        limit = self._limit(len(self._tokenizers) - 1)
+        ids = tokenizer(prompt).input_ids
+        if len(ids) > limit:
+            lost = tokenizer.decode(ids[limit - 1 :], skip_special_tokens=True).strip()
+            raise HybridStitchError(
+                f"the prompt is {len(ids)} tokens long and the limit is {limit}: {lost!r} would be cut off; shorten it"
+            )
+
+    def encode(self, prompts: Sequence[str], around: Around = nullcontext) -> tuple[Tensor, Tensor]:
+        """Text [B, T, E] and pooled [B, P] of B prompts."""
+        clips = [self._call(index, prompts, around) for index in range(2)]
+        clip = torch.cat([output["hidden"].to(self._dtype) for output in clips], dim=-1)
+        pooled = torch.cat([output["pooled"].to(self._dtype) for output in clips], dim=-1)
+        parts = [torch.nn.functional.pad(clip, (0, self._width - clip.shape[-1]))]
+        if self._has_t5:
+            parts.append(self._call(2, prompts, around)["hidden"].to(self._dtype))
+        elif self._zero_tokens:
+            parts.append(clip.new_zeros(len(prompts), 1, self._width))
+        return torch.cat(parts, dim=1), pooled
+
+    def _call(self, index: int, prompts: Sequence[str], around: Around) -> Mapping[str, Tensor]:
+        ids = self._ids(index, prompts)
+        with around(self._engines[index].manifest.component):
+            return self._engines[index]({"input_ids": ids})
+
+    def _limit(self, index: int) -> int:
+        return self._t5_tokens if index == 2 else self._tokenizers[index].model_max_length
+
+    def _ids(self, index: int, prompts: Sequence[str]) -> Tensor:
+        """Token ids [B, L], padded and cut to the encoder's length."""
+        batch = self._tokenizers[index](
+            list(prompts), padding="max_length", max_length=self._limit(index), truncation=True, return_tensors="pt"
+        )
+        return batch.input_ids.to(self.device)

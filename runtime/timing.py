@@ -1,0 +1,90 @@
+"""Where the time of a run went: seconds and calls of each stage and of each engine."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+
+
+@dataclass
+class Spent:
+    """Seconds spent in something, and how often it ran."""
+
+    calls: int = 0
+    seconds: float = 0.0
+
+
+@dataclass
+class Timing:
+    """A run's time. `stages`: text, large, hybrid, small, decode (a stage's calls are its steps). `engines`: each
+    engine over all stages. `total` is wall time from prompt to picture, in seconds."""
+
+    stages: dict[str, Spent] = field(default_factory=dict)
+    engines: dict[str, Spent] = field(default_factory=dict)
+    total: float = 0.0
+
+    @property
+    def overhead(self) -> float:
+        """The share of the run that no engine was running in."""
+        running = sum(spent.seconds for spent in self.engines.values())
+        return max(0.0, 1 - running / self.total) if self.total else 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "overhead": self.overhead}
+
+    def __str__(self) -> str:
+        lines = [f"{'':21} {'calls':>5} {'seconds':>8} {'share':>6}"]
+        for title, group in (("stage", self.stages), ("engine", self.engines)):
+            for name, spent in group.items():
+                share = spent.seconds / self.total if self.total else 0.0
+                lines.append(f"{title:6} {name:14} {spent.calls:5d} {spent.seconds:8.3f} {share:6.1%}")
+        return "\n".join([*lines, f"{'total':21} {'':5} {self.total:8.3f} {1:6.1%}"])
+
+
+class Stopwatch:
+    """Fills a `Timing`. On a GPU it records events and reads them at the end, so that nothing waits in between."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._cuda = device.type == "cuda"
+        self._spans: list[tuple[str, str, Any, Any]] = []
+        self._start = self._last = self._now()
+
+    @contextmanager
+    def engine(self, name: str) -> Iterator[None]:
+        """Count what runs inside as one call of an engine."""
+        start = self._now()
+        yield
+        self._spans.append(("engines", name, start, self._now()))
+
+    def lap(self, stage: str) -> None:
+        """Count the time since the last lap as one call of a stage."""
+        now = self._now()
+        self._spans.append(("stages", stage, self._last, now))
+        self._last = now
+
+    def finish(self) -> Timing:
+        """Wait for the device and add everything up."""
+        end = self._now()
+        if self._cuda:
+            torch.cuda.synchronize()
+        timing = Timing(total=self._between(self._start, end))
+        for group, name, start, stop in self._spans:
+            spent = getattr(timing, group).setdefault(name, Spent())
+            spent.calls += 1
+            spent.seconds += self._between(start, stop)
+        return timing
+
+    def _now(self) -> Any:
+        if not self._cuda:
+            return time.perf_counter()
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event
+
+    def _between(self, start: Any, stop: Any) -> float:
+        return start.elapsed_time(stop) / 1000 if self._cuda else stop - start

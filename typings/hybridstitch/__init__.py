@@ -1,0 +1,1 @@
+../../hybridstitch/__init__.py
