@@ -44,11 +44,11 @@ LARGE = (list(DIMS)[:7], list(DIMS)[7:])
 SMALL = (list(DIMS)[:5], ["velocity"])
 
 
-def make_recipe(**profiles: object) -> Recipe:
+def make_recipe(default_size: str = "32x32", **profiles: object) -> Recipe:
     """A pair of 16 and 12 tokens a picture."""
     content = {"sizes": ["32x32", "32x24"], "batch_sizes": [1, 2], "token_bucket": 2, **profiles}
     checkpoint = {"path": "nowhere"}
-    defaults = {"size": "32x32"}
+    defaults = {"size": default_size}
     return Recipe.model_validate(
         {
             "name": "mini",

@@ -1,0 +1,158 @@
+"""Engines on the CPU: what they compute, into whose memory, and what they refuse."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from hybridstitch.engines.engine import check_finite
+from hybridstitch.engines.load import load_engine
+from hybridstitch.method.errors import HybridStitchError
+
+from .handmade import compute, random_inputs, weights
+
+
+@pytest.fixture(scope="module")
+def large(built):
+    return load_engine(built, "large", backend="onnxruntime", threads=1)
+
+
+def same(actual: torch.Tensor, expected: torch.Tensor) -> None:
+    assert_close(actual, expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("tokens", "frozen"), [(16, 0), (12, 0), (4, 12), (5, 11), (15, 1), (1, 11)])
+@pytest.mark.parametrize("batch", [1, 4])
+def test_an_engine_computes_what_torch_computes(large, batch, tokens, frozen):
+    inputs = random_inputs(batch, tokens, frozen)
+    outputs = large(inputs)
+    assert list(outputs) == ["velocity", "key.0", "value.0"]
+    for name, expected in compute(inputs, weights()).items():
+        same(outputs[name], expected)
+
+
+def test_given_outputs_are_written_in_place_and_come_back_alone(large):
+    inputs = random_inputs(2, 4, 12)
+    velocity = torch.full((2, 4, 4), torch.nan)
+    address = velocity.data_ptr()
+    outputs = large(inputs, {"velocity": velocity})
+    assert list(outputs) == ["velocity"]
+    assert outputs["velocity"] is velocity
+    assert velocity.data_ptr() == address
+    same(velocity, compute(inputs, weights())["velocity"])
+
+
+def test_keys_can_be_written_into_a_buffer_of_the_caller(large):
+    inputs = random_inputs(2, 16, 0)
+    buffers = {
+        "value.0": torch.empty(2, 1, 16, 4),
+        "velocity": torch.empty(2, 16, 4),
+        "key.0": torch.empty(2, 1, 16, 4),
+    }
+    large(inputs, buffers)
+    for name, expected in compute(inputs, weights()).items():
+        same(buffers[name], expected)
+
+
+def test_inputs_need_not_be_contiguous(large):
+    inputs = random_inputs(2, 16, 0)
+    inputs["tokens"] = inputs["tokens"].transpose(1, 2).contiguous().transpose(1, 2)
+    same(large(inputs)["velocity"], compute(inputs, weights())["velocity"])
+
+
+def test_tensors_of_inference_mode_are_fine(large):
+    with torch.inference_mode():
+        inputs = random_inputs(2, 16, 0)
+        same(large(inputs)["velocity"], compute(inputs, weights())["velocity"])
+
+
+def test_an_engine_knows_its_device_dtype_and_profiles(large):
+    assert (large.device, large.dtype) == (torch.device("cpu"), torch.float32)
+    assert large.manifest.profiles[0].name == "full"
+    assert large.manifest.geometry.text_tokens == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"tokens": None}, r"large engine: input 'tokens' is missing"),
+        (
+            {"mask": torch.zeros(1)},
+            r"large engine: no input 'mask'; it has tokens, position, text, pooled, timestep, froz",
+        ),
+        ({"text": torch.zeros(2, 3, 4).half()}, r"large engine: text is float16, not float32"),
+        ({"text": torch.zeros(2, 3, 5)}, r"large engine: text has shape \[2, 3, 5\], not \[2, 3, 4\]"),
+        ({"text": torch.zeros(2, 3)}, r"large engine: text has shape \[2, 3\], not \[2, 3, 4\]"),
+        ({"text": torch.zeros(3, 3, 4)}, r"large engine: text has shape \[3, 3, 4\], not \[2, 3, 4\]"),
+        ({"position": torch.zeros(2, 9, 4)}, r"large engine: position has shape \[2, 9, 4\], not \[2, 16, 4\]"),
+        ({"text": torch.zeros(2, 9, 4)}, r"large engine: 9 text tokens; this plan has 3"),
+        ({"pooled": torch.zeros(2, 4, device="meta")}, r"large engine: pooled is on meta, the engine on cpu"),
+    ],
+)
+def test_a_wrong_input_is_refused_by_name(large, change, message):
+    inputs = {name: tensor for name, tensor in {**random_inputs(2, 16, 0), **change}.items() if tensor is not None}
+    with pytest.raises(HybridStitchError, match=message):
+        large(inputs)
+
+
+@pytest.mark.parametrize(
+    ("batch", "tokens", "frozen", "message"),
+    [
+        (2, 24, 0, r"large engine: 24 tokens; this plan has 1-16"),
+        (5, 16, 0, r"large engine: 5 batch rows; this plan has 1-4"),
+        (2, 4, 40, r"large engine: 40 frozen tokens; this plan has 0-15"),
+        (
+            2,
+            4,
+            0,
+            r"large engine: no profile holds 4 tokens with 0 frozen tokens; this plan has full: 12-16 tokens with 0",
+        ),
+    ],
+)
+def test_lengths_outside_the_profiles_are_refused_with_what_is_allowed(large, batch, tokens, frozen, message):
+    with pytest.raises(HybridStitchError, match=message):
+        large(random_inputs(batch, tokens, frozen))
+
+
+@pytest.mark.parametrize(
+    ("outputs", "message"),
+    [
+        ({"noise": torch.zeros(1)}, r"large engine: no output 'noise'; it has velocity, key.0, value.0"),
+        ({"velocity": torch.zeros(2, 15, 4)}, r"output velocity has shape \[2, 15, 4\], not \[2, 16, 4\]"),
+        ({"velocity": torch.zeros(2, 16, 4).double()}, r"velocity is float64, not float32"),
+        ({"velocity": torch.zeros(2, 4, 16).transpose(1, 2)}, r"output velocity is not contiguous in memory"),
+    ],
+)
+def test_a_wrong_output_tensor_is_refused(large, outputs, message):
+    with pytest.raises(HybridStitchError, match=message):
+        large(random_inputs(2, 16, 0), outputs)
+
+
+def test_a_closed_engine_says_so(built):
+    engine = load_engine(built, "small", backend="onnxruntime", threads=1)
+    engine.close()
+    with pytest.raises(HybridStitchError, match="the small engine is closed"):
+        engine(random_inputs(2, 16, None))
+
+
+def test_threads_must_be_positive(built):
+    with pytest.raises(HybridStitchError, match="threads must be at least 1, not 0"):
+        load_engine(built, "small", backend="onnxruntime", threads=0)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (
+            [1.0, float("nan"), 0.0, 1.0],
+            r"velocity is not finite in 25.0% of its values: the model overflows in float32",
+        ),
+        ([1.0, float("-inf"), 0.0, 1.0], r"velocity is not finite in 25.0% of its values"),
+        ([0.0, 0.0], r"velocity is all zeros"),
+    ],
+)
+def test_an_output_that_no_picture_can_come_from_is_refused(values, message):
+    with pytest.raises(HybridStitchError, match=message):
+        check_finite("velocity", torch.tensor(values))
+    check_finite("velocity", torch.tensor([0.0, 1.0]))
