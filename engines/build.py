@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from safetensors.torch import save_file
 
 from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.method.geometry import Geometry
@@ -21,7 +21,7 @@ from .graph import COMPONENTS, Graph, exported_components, read_graph
 from .manifest import Manifest, changes, our_version
 from .options import BuildOptions, rtx_targets
 from .profiles import profiles_for
-from .store import Store, default_folder, file_sha256, require_space
+from .store import Store, default_folder, require_space
 
 
 @dataclass(frozen=True)
@@ -147,9 +147,9 @@ def _build(
                 options,
                 lambda phase, done, total: report(Progress(graph.component, phase, done, total)),
             )
-        if graph.position_file:
+        if graph.position:
             files["position"] = workspace / f"position-{key}.safetensors"
-            shutil.copyfile(graph.position_file, files["position"])
+            save_file({"position": graph.position.read()}, files["position"])
         now = datetime.now(UTC).isoformat(timespec="seconds")
         return store.commit(replace(wanted, seconds=round(time.perf_counter() - start, 3), built=now), files)
 
@@ -189,7 +189,6 @@ def _manifest(recipe: Recipe, graph: Graph, geometry: Geometry, backend: Backend
         targets=targets,
         graph_sha256=graph.graph_sha256,
         weights_sha256=graph.weights_sha256,
-        position_sha256=file_sha256(graph.position_file) if graph.position_file else None,
         inputs=graph.inputs,
         outputs=graph.outputs,
         profiles=profiles,

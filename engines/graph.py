@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.method.geometry import Geometry
 
@@ -28,8 +30,36 @@ class TensorSpec:
 
 
 @dataclass(frozen=True)
+class PositionTable:
+    """Where a transformer's position table lies: a tensor of a .safetensors file, to be read as `shape` [S, S, D]."""
+
+    file: Path
+    tensor: str
+    shape: tuple[int, ...]
+
+    def read(self) -> Tensor:
+        """The table, [S, S, D] in float32.
+
+        Raises:
+            HybridStitchError: the file is missing or damaged.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(self.file, framework="pt") as content:
+                return content.get_tensor(self.tensor).float().reshape(self.shape)
+        except (OSError, SafetensorError, RuntimeError) as error:
+            raise HybridStitchError(
+                f"the position table in {self.file} cannot be read: {error}; export again"
+            ) from None
+
+
+@dataclass(frozen=True)
 class Graph:
-    """One exported component; the fields are those of the graph.json beside the ONNX file."""
+    """One exported component; the fields are those of the graph.json beside the ONNX file.
+
+    weights_sha256 covers the files that the weights are in, and so the position table.
+    """
 
     folder: Path
     component: str
@@ -40,16 +70,11 @@ class Graph:
     zero_text_tokens: int
     graph_sha256: str
     weights_sha256: str
+    position: PositionTable | None
 
     @property
     def onnx_file(self) -> Path:
         return self.folder / "model.onnx"
-
-    @property
-    def position_file(self) -> Path | None:
-        """The transformer's position table; no other component has one."""
-        path = self.folder / "position.safetensors"
-        return path if path.is_file() else None
 
     @property
     def weight_bytes(self) -> int:
@@ -81,7 +106,7 @@ def read_graph(folder: Path) -> Graph:
     """
     content = _read_json(folder / "graph.json")
     try:
-        geometry = content.get("geometry")
+        geometry, position = content.get("geometry"), content.get("position")
         graph = Graph(
             folder=folder,
             component=content["component"],
@@ -90,6 +115,9 @@ def read_graph(folder: Path) -> Graph:
             zero_text_tokens=content.get("zero_text_tokens") or 0,
             graph_sha256=content["graph_sha256"],
             weights_sha256=content["weights_sha256"],
+            position=PositionTable(folder / position["file"], position["tensor"], tuple(position["shape"]))
+            if position
+            else None,
             **_read_tensors(folder / "model.onnx"),
         )
     except (KeyError, TypeError) as error:

@@ -29,7 +29,7 @@ def load_manifest(
 
 
 def position_file(folder: Path | str, component: str) -> Path:
-    """The position table of a built transformer: a .safetensors file beside its plan.
+    """The position table of a built transformer: tensor `position`, [S, S, D] in float32, in a .safetensors file.
 
     Raises:
         HybridStitchError: not built, or no transformer.

@@ -55,7 +55,6 @@ class Manifest:
     targets: tuple[str, ...]
     graph_sha256: str
     weights_sha256: str
-    position_sha256: str | None
     inputs: Mapping[str, TensorSpec]
     outputs: Mapping[str, TensorSpec]
     profiles: tuple[Profile, ...]
@@ -146,7 +145,6 @@ def changes(old: Manifest, new: Manifest) -> list[str]:
     names = {
         "graph_sha256": "the graph",
         "weights_sha256": "the weights",
-        "position_sha256": "the position table",
         "inputs": "the inputs",
         "outputs": "the outputs",
     }

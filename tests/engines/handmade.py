@@ -113,6 +113,7 @@ def write_component(folder: Path, *, seed: int = 0) -> Path:
         "outputs": {name: DIMS[name] for name in names[1]},
         "geometry": asdict(GEOMETRY),
         "zero_text_tokens": 0,
+        "position": {"file": "position.safetensors", "tensor": "position", "shape": [8, 8, 4]},
         "graph_sha256": hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest(),
         "weights_sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
     }
