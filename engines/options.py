@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 from hybridstitch.method.errors import HybridStitchError
 
+from .backends import find_backend
+
 RTX_TARGETS = ("SM75", "SM80", "SM86", "SM89", "SM120")
 """The desktop and workstation GPUs that TensorRT for RTX builds for without having one: Turing to Blackwell."""
 
@@ -46,13 +48,13 @@ class BuildOptions:
         """Refuse what the backend does not have.
 
         Raises:
-            HybridStitchError: a value out of range, or an option of another backend.
+            HybridStitchError: an unknown backend, a value out of range, or an option of another backend.
         """
+        known = _KNOWN[find_backend(backend).name]
         if self.workspace_gib is not None and self.workspace_gib <= 0:
             raise HybridStitchError(f"workspace must be over 0 GiB, not {self.workspace_gib:g}")
         if self.optimization_level is not None and not 0 <= self.optimization_level <= 5:
             raise HybridStitchError(f"optimization level must be from 0 to 5, not {self.optimization_level}")
-        known = _KNOWN[backend]
         for name, value in self._given().items():
             if name not in known:
                 has = ", ".join(sorted(known)) or "none"

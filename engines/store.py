@@ -172,6 +172,7 @@ class Store:
         with writing(self.folder):
             stored = {role: _describe(path) for role, path in files.items()}
             for path in files.values():
+                path.chmod(0o644)  # safetensors writes files for their owner alone
                 _flush(path)
                 path.replace(home / path.name)
             manifest = replace(manifest, files=stored)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -13,6 +13,9 @@ from hybridstitch.method.errors import HybridStitchError
 
 from .engine import check_call
 from .manifest import Manifest
+
+if TYPE_CHECKING:
+    from ..export.component import Component
 
 
 class TorchEngine:
@@ -60,17 +63,35 @@ class TorchEngine:
         return arguments
 
     def _load(self) -> torch.nn.Module:
-        from ..export.token_transformer import TokenTransformer
+        from ..export.external import find_weights
 
-        component, checkpoint = self.manifest.component, Path(self.manifest.checkpoint or "")
+        checkpoint = Path(self.manifest.checkpoint or "")
         if not checkpoint.is_dir():
-            raise HybridStitchError(f"the checkpoint of the {component} engine, {checkpoint}, is no folder any more")
-        if component not in ("large", "small"):
-            raise HybridStitchError(f"backend torch does not run {component}")
-        return TokenTransformer.load(
-            checkpoint,
-            keeps_keys=component == "large",
-            dtype=self.dtype,
-            device=self.device,
-            zero_text_tokens=self.manifest.zero_text_tokens,
-        )
+            raise HybridStitchError(
+                f"the checkpoint of the {self.manifest.component} engine, {checkpoint}, is no folder any more"
+            )
+        described = describe(self.manifest.component, checkpoint, self.dtype, self.manifest.zero_text_tokens)
+        stored = find_weights(described)
+        weights = {
+            name: stored[name].read().to(device=self.device, dtype=self.dtype) for name in described.module.state_dict()
+        }
+        described.module.load_state_dict(weights, assign=True)
+        return described.module.eval().requires_grad_(False)
+
+
+def describe(component: str, checkpoint: Path, dtype: torch.dtype, zero_text_tokens: int) -> Component:
+    """What export made the component of: its module, without weights.
+
+    Raises:
+        HybridStitchError: the checkpoint does not hold it.
+    """
+    from ..export import components
+
+    text = components.TextShape(0, 0, zero_text_tokens)  # the lengths are the graph's alone; a module takes any
+    if component in ("large", "small"):
+        return components.transformer(checkpoint, component, text, dtype, keeps_keys=component == "large")
+    if component == "vae_decoder":
+        return components.vae_decoder(checkpoint, dtype)
+    if component == "text_encoder_3":
+        return components.t5_text_encoder(checkpoint, component, text, dtype)
+    return components.clip_text_encoder(checkpoint, component, text, dtype)
