@@ -1,0 +1,49 @@
+"""All stages of the recipe, two steps each, down to a pair on disk."""
+
+import pytest
+import torch
+from diffusers.pipelines.stable_diffusion_3.pipeline_stable_diffusion_3 import StableDiffusion3Pipeline
+
+from training.__main__ import STAGES, main
+from training.ship import check_sizes
+
+
+def _train(monkeypatch, folder, *extra: str) -> None:
+    arguments = ["--steps", "2", "--cached", "32", "--eager", "--device", "cpu", "--folder", str(folder)]
+    monkeypatch.setattr("sys.argv", ["training", *arguments, "--out", str(folder / "pair"), *extra])
+    main()
+
+
+@pytest.mark.slow
+def test_every_stage_runs_resumes_and_ends_in_a_pair(tmp_path, monkeypatch):
+    _train(monkeypatch, tmp_path)
+    weights = tmp_path / "pair" / "small" / "transformer" / "diffusion_pytorch_model.safetensors"
+    before = weights.read_bytes()
+    for stage in STAGES:  # all are done: each finds its checkpoint and changes nothing
+        _train(monkeypatch, tmp_path, "--stages", stage)
+    assert weights.read_bytes() == before
+    assert check_sizes([tmp_path / "pair" / "large", tmp_path / "pair" / "small"]) < 23_500_000
+    pipeline = StableDiffusion3Pipeline.from_pretrained(
+        tmp_path / "pair" / "small", text_encoder_3=None, tokenizer_3=None
+    )
+    image = pipeline("a red star", num_inference_steps=1, generator=torch.Generator().manual_seed(0)).images[0]
+    assert image.size == (128, 128)
+
+
+def test_an_unknown_stage_is_refused(tmp_path, monkeypatch, capsys):
+    with pytest.raises(SystemExit):
+        _train(monkeypatch, tmp_path, "--stages", "medium-64")
+    assert "invalid choice: 'medium-64'" in capsys.readouterr().err
+
+
+def test_a_pair_too_large_to_ship_is_refused(tmp_path):
+    with (tmp_path / "weights").open("wb") as file:
+        file.truncate(16_000_001)
+    with pytest.raises(ValueError, match="has 16000001 bytes; at most 16000000 are shipped in a file"):
+        check_sizes([tmp_path])
+    for index in range(3):
+        with (tmp_path / f"part-{index}").open("wb") as file:
+            file.truncate(8_000_000)
+    (tmp_path / "weights").unlink()
+    with pytest.raises(ValueError, match="the pair has 24000000 bytes; at most 23500000 are shipped"):
+        check_sizes([tmp_path])
