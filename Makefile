@@ -1,0 +1,50 @@
+# make help lists the targets. PAIR, BACKEND, PROMPT, SEED and OUT can be set: make run PROMPT="a large red ring ..."
+PYTHON  ?= python3
+PAIR    ?= demo
+BACKEND ?= onnxruntime
+PROMPT  ?= a large striped red star left of a small plain white circle on a navy background
+SEED    ?= 7
+OUT     ?= out
+VENV    := .venv
+BIN     := $(VENV)/bin
+READY   := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help setup engines run train test test-slow bench lint clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(READY)  ## make .venv with everything that is needed (does nothing the second time)
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+engines: $(READY)  ## build the engines of PAIR (demo) for BACKEND (onnxruntime): what changed, and nothing else
+	$(BIN)/hybridstitch-trt build --pair $(PAIR) --backend $(BACKEND)
+
+run: engines  ## draw PROMPT with SEED into OUT (out/): the picture, its mask, and where the time went
+	@mkdir -p "$(OUT)"
+	$(BIN)/hybridstitch-trt run --pair $(PAIR) --backend $(BACKEND) --prompt "$(PROMPT)" --seed $(SEED) --save-mask --out "$(OUT)"
+
+train: $(READY)  ## train the demo pair from nothing (hours on a CPU; resumes where it stopped)
+	$(BIN)/python -m training
+
+test: $(READY)  ## run the tests (under 10 minutes on 2 cores)
+	$(BIN)/python -m pytest
+
+test-slow: $(READY)  ## run the tests that take longer
+	$(BIN)/python -m pytest -m slow
+
+bench: engines  ## measure every method on the demo pair, side by side
+	$(BIN)/python -m benchmarks.methods
+
+lint: $(READY)  ## check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/basedpyright
+
+clean:  ## remove what was built (not the virtual environment)
+	rm -rf build dist out *.egg-info .pytest_cache .ruff_cache

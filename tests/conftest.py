@@ -1,0 +1,34 @@
+"""What several folders of tests share: the demo pair, exported and built once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hybridstitch.engines.build import build_pair
+from hybridstitch.export.pair import export_pair
+from hybridstitch.method.recipe import Recipe
+from hybridstitch.runtime.pipeline import HybridStitch
+
+
+@pytest.fixture(scope="session")
+def demo_onnx(tmp_path_factory) -> Path:
+    """The demo pair as ONNX."""
+    folder = tmp_path_factory.mktemp("demo") / "onnx"
+    export_pair(Recipe.load("demo"), folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def demo_engines(demo_onnx) -> Path:
+    """The demo pair's ONNX Runtime engines."""
+    folder = demo_onnx.parent / "onnxruntime"
+    build_pair(Recipe.load("demo"), demo_onnx, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def pipe(demo_engines) -> HybridStitch:
+    """The demo pair, loaded."""
+    return HybridStitch.load("demo", engines=demo_engines)

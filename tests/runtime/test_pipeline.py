@@ -1,0 +1,166 @@
+"""From prompts to pictures on the demo pair's real engines."""
+
+import numpy as np
+import pytest
+import torch
+
+from hybridstitch import HybridStitch, HybridStitchError
+from hybridstitch.method.plan import make_plan
+from hybridstitch.runtime.health import Health
+from hybridstitch.runtime.pictures import read_metadata, save_png
+from hybridstitch.runtime.result import settings_of
+
+PROMPTS = [
+    "a large striped red star left of a small plain white circle on a navy background",
+    "a small dotted black circle below a large plain yellow square on a sand background",
+    "a large plain green heart on a grey background",
+    "a large dotted blue ring on a sand background",
+    "a small plain white cross above a large striped purple triangle on a navy background",
+]
+QUICK = {"steps": 6, "large_steps": 2, "hybrid_steps": 2}
+
+
+def same(picture, other) -> bool:
+    """Equal but for a rounding: engines sum in another order when the batch differs."""
+    return int(np.abs(np.asarray(picture, dtype=int) - np.asarray(other, dtype=int)).max()) <= 1
+
+
+def test_a_run_goes_through_three_stages(pipe):
+    stages = []
+    result = pipe(PROMPTS[0], **QUICK, on_step=lambda progress: stages.append(str(progress.stage)))
+    assert stages == ["large"] * 2 + ["hybrid"] * 2 + ["small"] * 2
+    timing = result.timing
+    assert {name: spent.calls for name, spent in timing.stages.items()} == {
+        "text": 1,
+        "large": 2,
+        "hybrid": 2,
+        "small": 2,
+        "decode": 1,
+    }
+    assert {name: spent.calls for name, spent in timing.engines.items()} == {
+        "text_encoder": 1,
+        "text_encoder_2": 1,
+        "large": 4,
+        "small": 5,
+        "vae_decoder": 1,
+    }
+    assert sum(spent.seconds for spent in timing.stages.values()) == pytest.approx(timing.total, rel=0.1)
+    assert "hybrid" in str(timing)
+
+
+@pytest.mark.parametrize("settings", [{}, {"residual": "off"}, {"refresh_every": 1}, {"score": "change"}, {"guidance": 1}])
+def test_the_same_seed_gives_the_same_picture_alone_or_in_a_batch(pipe, settings):
+    together = pipe(PROMPTS, seed=20, **QUICK, **settings)  # five prompts: a batch of four and one of one
+    for index in (0, 3, 4):
+        alone = pipe(PROMPTS[index], seed=20 + index, **QUICK, **settings)
+        assert same(alone.images[0], together.images[index])
+        assert torch.equal(alone.pictures[0].refined, together.pictures[index].refined)
+
+
+def test_adaptive_switching_draws_the_same_alone_or_among_others(pipe):
+    settings = {"steps": 8, "adaptive": 0.2}
+    together = pipe(PROMPTS[:2], seed=5, **settings)
+    alone = pipe(PROMPTS[1], seed=6, **settings)
+    assert alone.pictures[0].plan == together.pictures[1].plan
+    assert same(alone.images[0], together.images[1])
+
+
+def test_each_picture_of_a_batch_has_its_own_mask(pipe):
+    first, second = pipe(PROMPTS[:2], **QUICK).pictures
+    assert first.refined.shape == (16, 16)
+    assert not torch.equal(first.refined, second.refined)
+    assert first.mask_ratio == pytest.approx(80 / 256)  # 30 % of 256 tokens, in buckets of 16
+
+
+@pytest.mark.parametrize("size", ["160x96", "96x160"])
+def test_a_picture_need_not_be_square(pipe, size):
+    picture = pipe(PROMPTS[2], size=size, **QUICK).pictures[0]
+    assert "x".join(str(side) for side in picture.image.size) == size
+    assert picture.refined.shape == (picture.image.size[1] // 8, picture.image.size[0] // 8)
+
+
+def test_every_method_draws_and_hybrid_is_closer_to_large_than_small_is(pipe):
+    latents = {
+        method: pipe(PROMPTS[0], seed=3, steps=14, method=method).pictures[0].latents
+        for method in ("large", "small", "hybrid", "srdiffusion", "t-stitch")
+    }
+    distance = {method: float((value - latents["large"]).square().mean()) for method, value in latents.items()}
+    assert 0 < distance["hybrid"] < distance["small"]
+    assert 0 < distance["srdiffusion"] < distance["small"]
+    assert 0 < distance["t-stitch"]
+
+
+def test_a_picture_says_how_it_was_made_and_can_be_drawn_again_from_it(pipe, tmp_path):
+    picture = pipe(PROMPTS[1], seed=9, negative_prompt="a small red ring", size="96x160", **QUICK).pictures[0]
+    save_png(picture.image, tmp_path / "one.png", settings_of(picture, "demo", "onnxruntime", "1.2"))
+    made = read_metadata(tmp_path / "one.png")
+    assert made["prompt"] == PROMPTS[1]
+    assert made["seed"] == 9
+    assert made["software"] == "hybridstitch-trt 1.2"
+    plan = {name: made[name] for name in ("steps", "guidance", "large_steps", "hybrid_steps", "mask_ratio", "residual")}
+    again = pipe(
+        made["prompt"], negative_prompt=made["negative_prompt"], seed=made["seed"], size=made["size"], **plan
+    )
+    assert list(again.images[0].getdata()) == list(picture.image.getdata())
+    assert make_plan(pipe.recipe, made["method"], **plan) == picture.plan
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("",), "the prompt is empty"),
+        (("  ",), "the prompt is empty"),
+        (([],), "there is no prompt"),
+        (("a large red star " * 12,), r"tokens long and the limit is 24: '.*star.*' would be cut off"),
+    ],
+)
+def test_a_prompt_that_cannot_be_read_whole_is_refused(pipe, arguments, words):
+    with pytest.raises(HybridStitchError, match=words) as caught:
+        pipe(*arguments)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"seed": -1}, "seed must be a whole number from 0"),
+        ({"seed": 2**63}, "seed must be a whole number from 0"),
+        ({"seed": 1.5}, "seed must be a whole number from 0"),
+        ({"size": "100x128"}, "size 100x128 is not a multiple of 8 pixels on both sides; try 96x128"),
+        ({"size": "64x64"}, r"size 64x64 is 64 image tokens and the engines in .* take 240-256; .*sizes: 128x128"),
+        ({"size": "4096x4096"}, "size 4096x4096 is too large"),
+        ({"size": "large"}, "is not WIDTHxHEIGHT"),
+    ],
+)
+def test_a_request_that_does_not_fit_is_refused_before_anything_runs(pipe, settings, words):
+    ran = []
+    with pytest.raises(HybridStitchError, match=words):
+        pipe(PROMPTS[0], on_step=ran.append, **settings)
+    assert not ran
+
+
+def test_engines_that_were_not_built_name_the_command_that_builds_them(tmp_path):
+    with pytest.raises(HybridStitchError, match="is not built: .* holds none. Build it: hybridstitch-trt build --pair demo"):
+        HybridStitch.load("demo", engines=tmp_path)
+
+
+def test_an_engine_that_gives_nan_never_becomes_a_picture(pipe, monkeypatch):
+    real, calls = pipe.engines["large"], []
+
+    def broken(inputs, outputs):
+        calls.append(real(inputs, outputs))
+        if len(calls) == 2:
+            outputs["velocity"][0, 0, 0] = float("nan")
+
+    monkeypatch.setitem(pipe.engines, "large", broken)
+    with pytest.raises(HybridStitchError, match="large, step 2, gave NaN or infinity"):
+        pipe(PROMPTS[0], **QUICK)
+
+
+@pytest.mark.parametrize(("value", "words"), [(float("inf"), "NaN or infinity"), (0.0, "only zeros")])
+def test_infinity_and_zeros_are_refused_as_well(value, words):
+    health = Health()
+    health.watch("small, step 1,", torch.ones(3))
+    health.watch("small, step 2,", torch.full((3,), value))
+    with pytest.raises(HybridStitchError, match=f"small, step 2, gave {words}"):
+        health.check()
