@@ -21,6 +21,7 @@ from torch.nn import functional
 from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.method.geometry import Geometry
 
+from .checkpoint import read_config
 from .weights import check_stored, stored_tensors
 
 POSITION_TABLE = "pos_embed.pos_embed"
@@ -94,8 +95,16 @@ class TokenTransformer(nn.Module):
         zero_text_tokens: int = 0,
         dtype: torch.dtype | None = None,
     ) -> TokenTransformer:
-        """From the checkpoint's config alone: parameters on the meta device, no weights read."""
-        config: Any = SD3Transformer2DModel.load_config(Path(checkpoint) / "transformer", local_files_only=True)
+        """From the checkpoint's config alone: parameters on the meta device, no weights read.
+
+        Raises:
+            HybridStitchError: the config is missing or no SD3 transformer's.
+        """
+        config = read_config(Path(checkpoint), "transformer")
+        if config.get("_class_name") != "SD3Transformer2DModel":
+            raise HybridStitchError(f"checkpoint {checkpoint} holds a {config.get('_class_name')}, no SD3 transformer")
+        if not config.get("pos_embed_max_size"):
+            raise HybridStitchError(f"checkpoint {checkpoint}: its transformer has no position table to crop")
         with torch.device("meta"):
             transformer: Any = SD3Transformer2DModel.from_config(config)
         module = cls(transformer, keeps_keys=keeps_keys, zero_text_tokens=zero_text_tokens)

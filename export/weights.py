@@ -45,14 +45,19 @@ class StoredTensor:
 
     def read(self) -> torch.Tensor:
         """The tensor, in memory of its own."""
-        if not self.length:
-            return torch.empty(self.shape, dtype=self.dtype)
+        return self.read_values(0, math.prod(self.shape)).reshape(self.shape)
+
+    def read_values(self, start: int, count: int) -> torch.Tensor:
+        """`count` of its values in a row, in memory of their own."""
+        if not count:
+            return torch.empty(0, dtype=self.dtype)
+        content = bytearray(count * self.dtype.itemsize)
         with self.file.open("rb") as stream:
-            stream.seek(self.offset)
-            content = bytearray(stream.read(self.length))
-        if len(content) != self.length:
+            stream.seek(self.offset + start * self.dtype.itemsize)
+            read = stream.readinto(content)
+        if read != len(content):
             raise HybridStitchError(f"{self.file} is cut short at tensor {self.name}; fetch it again")
-        return torch.frombuffer(content, dtype=self.dtype).reshape(self.shape)
+        return torch.frombuffer(content, dtype=self.dtype)
 
 
 def stored_tensors(folder: Path) -> dict[str, StoredTensor]:

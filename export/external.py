@@ -1,0 +1,104 @@
+"""A graph's weights as external data: pointers into the checkpoint's own files, or into one converted copy."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import onnx_ir as ir
+import torch
+
+from hybridstitch.method.errors import HybridStitchError
+
+from .component import Component
+from .files import Progress, Steps, check_space, place
+from .weights import DTYPES, StoredTensor, check_stored, read_header, stored_tensors
+
+CONVERTED = "weights.safetensors"
+
+
+def find_weights(component: Component) -> dict[str, StoredTensor]:
+    """Where each of the component's weights lies, by the module's name for it, and what is kept beside them.
+
+    Raises:
+        HybridStitchError: a weight is missing or of another shape, or its file is damaged.
+    """
+    stored = stored_tensors(component.folder)
+    wanted = component.module.state_dict()
+    for name in wanted:
+        older = component.renamed.get(name)
+        if name not in stored and older in stored:
+            stored[name] = stored[older]
+    check_stored(wanted, stored, component.folder)
+    if lost := [name for name in component.kept if name not in stored]:
+        raise HybridStitchError(f"{component.folder} lacks tensor {lost[0]}")
+    return {name: stored[name] for name in (*component.kept, *wanted)}
+
+
+def attach(
+    model: ir.Model, component: Component, weights: dict[str, StoredTensor], folder: Path, progress: Progress
+) -> dict[str, StoredTensor]:
+    """Point the graph's weights into files in `folder`, which are put there. Returns where each weight lies now.
+
+    Checkpoint files are linked (see files.py) where every weight has the export's dtype already; otherwise the
+    weights are converted, tensor by tensor, into one new file.
+    """
+    dtypes = {name: t.dtype if name in component.kept else component.dtype for name, t in weights.items()}
+    if all(tensor.dtype == dtypes[name] for name, tensor in weights.items()):
+        for file in sorted({tensor.file for tensor in weights.values()}):
+            place(file, folder / file.name, progress)
+        placed = {name: replace(tensor, file=folder / tensor.file.name) for name, tensor in weights.items()}
+    else:
+        placed = _convert(weights, dtypes, folder / CONVERTED, progress)
+    for name, value in model.graph.initializers.items():
+        if value.const_value is not None:
+            continue
+        tensor = placed[name]
+        value.const_value = ir.ExternalTensor(
+            tensor.file.name,
+            tensor.offset,
+            tensor.length,
+            _onnx_dtype(component.dtype),
+            shape=ir.Shape(tensor.shape),
+            name=name,
+        )
+    return placed
+
+
+def _convert(
+    weights: dict[str, StoredTensor], dtypes: dict[str, torch.dtype], target: Path, progress: Progress
+) -> dict[str, StoredTensor]:
+    """Write the weights in other dtypes, holding one tensor at a time.
+
+    Raises:
+        HybridStitchError: no space, or a weight that the dtype cannot hold.
+    """
+    names = {dtype: name for name, dtype in DTYPES.items()}
+    header, end = {}, 0
+    for name, tensor in weights.items():
+        first, end = end, end + tensor.length // tensor.dtype.itemsize * dtypes[name].itemsize
+        header[name] = {"dtype": names[dtypes[name]], "shape": tensor.shape, "data_offsets": [first, end]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 64)  # readers that map the file like it aligned
+    check_space(target.parent, end + len(text), "the converted weights")
+    report = Steps("converting weights", end, progress)
+    with target.open("wb") as stream:
+        stream.write(len(text).to_bytes(8, "little") + text)
+        for name, tensor in weights.items():
+            converted = tensor.read().to(dtypes[name])
+            if dtypes[name] == torch.float16 and not torch.isfinite(converted).all():
+                raise HybridStitchError(
+                    f"{tensor.file}: tensor {tensor.name} does not fit float16; export with bfloat16 or float32"
+                )
+            stream.write(converted.reshape(-1).view(torch.uint8).numpy().data)
+            report.add(converted.nbytes)
+    return read_header(target)
+
+
+def _onnx_dtype(dtype: torch.dtype) -> ir.DataType:
+    return {
+        torch.float32: ir.DataType.FLOAT,
+        torch.float16: ir.DataType.FLOAT16,
+        torch.bfloat16: ir.DataType.BFLOAT16,
+    }[dtype]

@@ -1,0 +1,129 @@
+"""A component -> an ONNX graph, traced on shapes alone: no weight is read, whatever the model's size."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import logging
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import onnx_ir as ir
+import torch
+from onnxscript import optimizer
+from torch.utils import _pytree as pytree
+
+from .component import Component, Port
+
+OPSET = 20
+# Weights stay where they are, so only what is computed from shapes and small constants may be folded (bytes).
+_LARGEST_FOLDED = 64 * 1024
+_LENGTHS = (3, 5, 7, 11, 13, 17)  # of the dynamic dimensions while tracing: told apart, and never 0 or 1
+
+
+def trace(component: Component) -> ir.Model:
+    """The component's graph. Its weights are named as in the checkpoint and have no values yet.
+
+    Dynamic dimensions carry the names of the component's ports and may take any length, 0 included where the
+    computation has a meaning there (frozen tokens).
+    """
+    symbols = _symbols(component.inputs)
+    with torch.device("meta"):
+        values = {
+            port.name: torch.zeros([symbols.get(dim, (dim,))[0] for dim in port.dims], dtype=port.dtype)  # type: ignore[call-overload,arg-type]
+            for port in component.inputs
+        }
+    dynamic = {
+        port.name: {axis: symbols[dim][1] for axis, dim in enumerate(port.dims) if isinstance(dim, str)}
+        for port in component.inputs
+    }
+    arguments = component.arguments(values)
+    with _quiet():
+        program = torch.export.export(
+            component.module, (), arguments, dynamic_shapes=component.arguments(dynamic), strict=False
+        )
+        exported = torch.onnx.export(
+            program, (), kwargs=arguments, dynamo=True, optimize=False, opset_version=OPSET, verbose=False
+        )
+        assert exported is not None  # torch returns None only when it writes a file itself
+        model = exported.model
+        for value in model.graph.initializers.values():
+            value.const_value = None  # a shape without numbers; see external.py
+        optimizer.optimize_ir(model, input_size_limit=_LARGEST_FOLDED, output_size_limit=_LARGEST_FOLDED)
+    _name_ports(model, component)
+    _clean(model)
+    return model
+
+
+def _symbols(inputs: tuple[Port, ...]) -> dict[int | str, tuple[int, Any]]:
+    """Each dynamic dimension's length while tracing, and what torch.export calls it."""
+    names = list(dict.fromkeys(dim for port in inputs for dim in port.dims if isinstance(dim, str)))
+    return {name: (length, torch.export.Dim(name)) for name, length in zip(names, _LENGTHS[: len(names)], strict=True)}
+
+
+def _name_ports(model: ir.Model, component: Component) -> None:
+    """Give inputs and outputs the component's names, order and dimensions."""
+    order = pytree.tree_leaves(component.arguments({port.name: port.name for port in component.inputs}))
+    traced = dict(zip(order, model.graph.inputs, strict=True))
+    outputs = list(model.graph.outputs)
+    for value, port in zip(outputs, component.outputs, strict=True):
+        _name(value, port)
+    for port in component.inputs:
+        _name(traced[port.name], port)
+    model.graph.inputs.clear()
+    model.graph.inputs.extend(traced[port.name] for port in component.inputs)
+
+
+def _name(value: ir.Value, port: Port) -> None:
+    shape = value.shape
+    if shape is None or len(shape) != len(port.dims):
+        raise RuntimeError(f"traced {value.name} as {shape}, expected {port.dims}")
+    for traced, wanted in zip(shape, port.dims, strict=True):
+        if isinstance(wanted, int) != isinstance(traced, int) or (isinstance(wanted, int) and traced != wanted):
+            raise RuntimeError(f"traced {port.name} as {shape}, expected {port.dims}")
+    value.name = port.name
+    value.shape = ir.Shape(port.dims)
+
+
+def _clean(model: ir.Model) -> None:
+    """Name each node after the module it came from, and drop what tells of the machine that traced it."""
+    model.metadata_props.clear()
+    model.graph.metadata_props.clear()
+    model.producer_name, model.producer_version = "hybridstitch-trt", None
+    kept = {id(value) for value in (*model.graph.inputs, *model.graph.outputs)}
+    scope = ""
+    for index, node in enumerate(model.graph):
+        own = _scope(node)
+        scope = own or scope
+        # what is computed between two submodules goes by the one before it
+        node.name = f"{'' if own else 'after.'}{scope or 'inputs'}/{node.op_type}_{index}"
+        node.metadata_props.clear()
+        node.doc_string = None
+        for value in node.outputs:
+            value.metadata_props.clear()
+            if id(value) not in kept:
+                value.shape, value.type = None, None
+    for value in model.graph.initializers.values():
+        value.metadata_props.clear()
+
+
+def _scope(node: ir.Node) -> str:
+    scopes = ast.literal_eval(node.metadata_props.get("pkg.torch.onnx.name_scopes", "[]"))
+    return scopes[-2] if len(scopes) > 1 and not scopes[-2].startswith("_") else ""
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Tracing warns about torchvision, deprecated tree specs and initializers without values: all expected."""
+    noisy = [logging.getLogger(name) for name in ("onnx_ir", "onnxscript", "torch.onnx")]
+    before = [logger.level for logger in noisy]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            for logger in noisy:
+                logger.setLevel(logging.ERROR)
+            yield
+        finally:
+            for logger, level in zip(noisy, before, strict=True):
+                logger.setLevel(level)

@@ -1,0 +1,138 @@
+"""A pair of checkpoints -> one folder of ONNX graphs, with what a runtime needs beside them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock
+
+from hybridstitch.method.errors import HybridStitchError
+from hybridstitch.method.recipe import Recipe
+
+from .checkpoint import check_checkpoint, has_component, read_config
+from .compatibility import check_pair
+from .component import Component
+from .components import (
+    TextShape,
+    check_text_widths,
+    clip_text_encoder,
+    t5_text_encoder,
+    text_shape,
+    transformer,
+    vae_decoder,
+    vae_factor,
+)
+from .files import Progress, make_folder, remove_leftovers, whole_folder
+from .fingerprint import digest_text
+from .write import VERSIONS, write_component
+
+_DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+_ASSETS = ("tokenizer", "tokenizer_2", "tokenizer_3", "scheduler")
+
+
+@dataclass(frozen=True)
+class PairExport:
+    """What `export_pair` made: a folder with one subfolder per component, and `assets`.
+
+    written and reused: names of the components that were exported anew, and that were as they should be.
+    """
+
+    folder: Path
+    written: tuple[str, ...]
+    reused: tuple[str, ...]
+
+
+def export_pair(recipe: Recipe, out: Path, *, dtype: str | None = None, progress: Progress | None = None) -> PairExport:
+    """Export both transformers in token space, the text encoders and the VAE decoder.
+
+    Text encoders and VAE are the large checkpoint's. The VAE decoder and T5 stay out of float16, which they overflow:
+    they are bfloat16 where that is asked for, else float32. What has not changed is not exported again.
+
+    Args:
+        out: the folder to write to; each component appears in it whole or not at all.
+        dtype: float32, float16 or bfloat16; by default the recipe's.
+        progress: told what happens, one line at a time.
+
+    Raises:
+        HybridStitchError: a checkpoint that is no SD3, or damaged; two that do not fit each other; a dtype that is
+            not known or cannot hold the weights; a place that cannot be written or is too small.
+    """
+    say = progress or (lambda line: None)
+    chosen = dtype or recipe.dtype
+    if chosen not in _DTYPES:
+        raise HybridStitchError(f"dtype {chosen!r} is unknown; known: {', '.join(_DTYPES)}")
+    large, small = recipe.checkpoint("large"), recipe.checkpoint("small")
+    for checkpoint in (large, small):
+        check_checkpoint(checkpoint)
+    check_pair(large, small)
+    text = text_shape(large, recipe.max_sequence_length)
+    components = _components(large, small, text, _DTYPES[chosen])
+
+    out = Path(out)
+    make_folder(out)
+    written: list[str] = []
+    reused: list[str] = []
+    with FileLock(out / ".export.lock"):
+        remove_leftovers(out)
+        for component in components:
+            changed = write_component(component, out / component.name, cache=out / ".fingerprints.json", say=say)
+            (written if changed else reused).append(component.name)
+        _write_assets(large, out / "assets", _description(recipe, large, text, components))
+    return PairExport(out, tuple(written), tuple(reused))
+
+
+def _components(large: Path, small: Path, text: TextShape, dtype: torch.dtype) -> list[Component]:
+    steady = torch.float32 if dtype == torch.float16 else dtype
+    transformers = [
+        transformer(large, "large", text, dtype, keeps_keys=True),
+        transformer(small, "small", text, dtype, keeps_keys=False),
+    ]
+    encoders = [clip_text_encoder(large, name, text, dtype) for name in ("text_encoder", "text_encoder_2")]
+    if text.t5_tokens:
+        encoders.append(t5_text_encoder(large, "text_encoder_3", text, steady))
+    check_text_widths(large, transformers[0], encoders)
+    return [*transformers, *encoders, vae_decoder(large, steady)]
+
+
+def _description(recipe: Recipe, large: Path, text: TextShape, components: list[Component]) -> dict[str, Any]:
+    """pair.json: the numbers that no graph holds."""
+    vae = read_config(large, "vae")
+    return {
+        "pair": recipe.name,
+        "components": {c.name: str(c.dtype).removeprefix("torch.") for c in components},
+        "has_t5": bool(text.t5_tokens),
+        "max_sequence_length": recipe.max_sequence_length,
+        "clip_tokens": text.clip_tokens,
+        "t5_tokens": text.t5_tokens,
+        "text_tokens": text.tokens,
+        "zero_text_tokens": text.zero_tokens,
+        "vae_factor": vae_factor(large),
+        "latent_channels": vae["latent_channels"],
+        "vae_scaling_factor": vae["scaling_factor"],
+        "vae_shift_factor": vae.get("shift_factor") or 0.0,
+        "versions": VERSIONS,
+    }
+
+
+def _write_assets(checkpoint: Path, target: Path, description: dict[str, Any]) -> None:
+    """Copy tokenizers and scheduler as they are, unless they are there already."""
+    names = [name for name in _ASSETS if name != "tokenizer_3" or has_component(checkpoint, "text_encoder_3")]
+    files = [path for name in names for path in sorted((checkpoint / name).rglob("*")) if path.is_file()]
+    for name in names:
+        if not (checkpoint / name).is_dir():
+            raise HybridStitchError(f"checkpoint {checkpoint} lacks the folder {name}")
+    described = json.dumps(description, indent=2)
+    made_from = digest_text(described, *(path.name for path in files), *(path.read_bytes() for path in files))
+    pair = target / "pair.json"
+    if pair.is_file() and json.loads(pair.read_text(encoding="utf-8")).get("made_from") == made_from:
+        return
+    with whole_folder(target) as folder:
+        for name in names:
+            shutil.copytree(checkpoint / name, folder / name, symlinks=False)
+        content = json.dumps({**description, "made_from": made_from}, indent=2)
+        (folder / "pair.json").write_text(content + "\n", encoding="utf-8")

@@ -1,0 +1,147 @@
+"""One component -> its folder: model.onnx, the weights it points to, and graph.json."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import shutil
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import onnx
+import onnx_ir as ir
+import torch
+from safetensors.torch import save_file
+
+from .checkpoint import read_json
+from .component import Component
+from .external import attach, find_weights
+from .files import Progress, whole_folder
+from .fingerprint import digest_text, fingerprint
+from .graph import OPSET, trace
+from .token_transformer import POSITION_TABLE
+from .weights import StoredTensor
+
+VERSIONS = {
+    name: metadata.version(name)
+    for name in ("hybridstitch-trt", "torch", "onnx", "onnxscript", "diffusers", "transformers")
+}
+_POSITION_COPY = 16 * 1024**2  # a larger position table (bytes) is pointed to instead of copied
+
+
+def write_component(component: Component, target: Path, *, cache: Path, say: Progress) -> bool:
+    """Export one component to the folder `target`, unless what is there was made from the same.
+
+    Args:
+        cache: where digests of checkpoint files are kept.
+        say: told what happens.
+
+    Returns:
+        Whether it was exported anew.
+
+    Raises:
+        HybridStitchError: weights that are missing or damaged, or a place that cannot be written or is too small.
+    """
+    name = component.name
+    weights = find_weights(component)
+    made_from = _made_from(component)
+    files = sorted({tensor.file for tensor in weights.values()})
+    current = _current(target)
+    with ThreadPoolExecutor(1) as reader:  # reading gigabytes takes as long as tracing, and another core
+        digest = reader.submit(fingerprint, files, cache, lambda line: say(f"{name}: {line}"))
+        if current.get("made_from") == made_from and current.get("weights_sha256") == digest.result():
+            say(f"{name}: nothing changed")
+            return False
+        say(f"{name}: tracing")
+        model = trace(component)
+        weights_sha256 = digest.result()
+    with whole_folder(target) as folder:
+        placed = attach(model, component, weights, folder, lambda line: say(f"{name}: {line}"))
+        path = folder / "model.onnx"
+        ir.save(model, path)
+        _check(path, sorted({tensor.file for tensor in placed.values()}))
+        content = _graph_json(component, path, weights_sha256) | {"made_from": made_from}
+        if POSITION_TABLE in component.kept:
+            content["position"] = _write_position(component, placed[POSITION_TABLE], folder)
+        content["files"] = {file.name: file.stat().st_size for file in sorted(folder.iterdir())}
+        (folder / "graph.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    say(f"{name}: written")
+    return True
+
+
+def _check(path: Path, files: list[Path]) -> None:
+    """Pass the graph through the ONNX checker.
+
+    It refuses external data with more than one hard link, so empty files of the same sizes stand in for the weights.
+    """
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        shutil.copy(path, folder)
+        for file in files:
+            with (Path(folder) / file.name).open("wb") as stream:
+                stream.truncate(file.stat().st_size)
+        onnx.checker.check_model(str(Path(folder) / path.name))
+
+
+def _made_from(component: Component) -> dict[str, Any]:
+    """What decides the graph, next to the weights."""
+    return {
+        "config": digest_text(json.dumps(read_json(component.folder / "config.json"), sort_keys=True)),
+        "exporter": _exporter(),
+        "ports": digest_text(str(component.inputs), str(component.outputs), str(component.zero_text_tokens)),
+    }
+
+
+def _exporter() -> str:
+    """Changes with our own sources and with the versions of those who trace."""
+    sources = sorted(Path(__file__).parent.glob("*.py"))
+    return digest_text(json.dumps(VERSIONS), *(path.read_bytes() for path in sources))
+
+
+def _current(target: Path) -> dict[str, Any]:
+    """The graph.json of a finished export whose files are all there, or nothing."""
+    try:
+        content = json.loads((target / "graph.json").read_text(encoding="utf-8"))
+        whole = all((target / name).stat().st_size == size for name, size in content["files"].items())
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        return {}
+    return content if whole else {}
+
+
+def _graph_json(component: Component, path: Path, weights_sha256: str) -> dict[str, Any]:
+    ports = (*component.inputs, *component.outputs)
+    return {
+        "component": component.name,
+        "dtype": _name(component.dtype),
+        "inputs": {port.name: list(port.dims) for port in component.inputs},
+        "outputs": {port.name: list(port.dims) for port in component.outputs},
+        "dtypes": {port.name: _name(port.dtype) for port in ports},
+        "geometry": asdict(component.geometry) if component.geometry else None,
+        "zero_text_tokens": component.zero_text_tokens,
+        "graph_sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "weights_sha256": weights_sha256,
+        "opset": OPSET,
+        "versions": VERSIONS,
+    }
+
+
+def _write_position(component: Component, stored: StoredTensor, folder: Path) -> dict[str, Any]:
+    """Where the position table is: a small one in position.safetensors, a large one among the weights.
+
+    Readers reshape it to the shape given and take it as float32.
+    """
+    assert component.geometry is not None
+    side, width = component.geometry.position_size, component.geometry.width
+    place = {"file": stored.file.name, "tensor": stored.name, "shape": [side, side, width]}
+    if math.prod(stored.shape) * torch.float32.itemsize <= _POSITION_COPY:
+        place |= {"file": "position.safetensors", "tensor": "position"}
+        save_file({"position": stored.read().float().reshape(side, side, width)}, folder / "position.safetensors")
+    return place
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
