@@ -11,6 +11,7 @@ from typing import NoReturn
 from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.method.recipe import Size, recipe_names
 
+DEFAULT_PAIR = "demo"
 BACKENDS = ("onnxruntime", "tensorrt", "tensorrt_rtx", "torch")
 
 
@@ -21,7 +22,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(**{"allow_abbrev": False, **options})  # type: ignore[arg-type]
 
     def error(self, message: str) -> NoReturn:
-        print(f"{self.prog}: {message} (see {self.prog} --help)", file=sys.stderr)
+        print(f"{self.prog}: {' '.join(message.split())} (see {self.prog} --help)", file=sys.stderr)
         sys.exit(2)
 
 
@@ -65,7 +66,6 @@ def size(text: str) -> Size:
 def add_pair(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--pair",
-        default="demo",
         metavar="NAME",
         help=f"a recipe: {', '.join(recipe_names())}, or a .toml file (default: demo)",
     )

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from hybridstitch.method.recipe import Recipe
 
-from .arguments import Parser, add_backend, add_pair, number, whole
+from .arguments import DEFAULT_PAIR, Parser, add_backend, add_pair, number, whole
 
 
 def version() -> str:
@@ -68,7 +68,7 @@ def _add_source(parser: Parser) -> None:
 
 def export(arguments: argparse.Namespace) -> None:
     """Checkpoint -> ONNX."""
-    recipe = Recipe.load(arguments.pair)
+    recipe = Recipe.load(arguments.pair or DEFAULT_PAIR)
     _export(recipe, Path(arguments.out or _onnx_folder(recipe)), arguments.dtype)
 
 
@@ -78,7 +78,7 @@ def build(arguments: argparse.Namespace) -> None:
     from hybridstitch.engines.build import build_pair
     from hybridstitch.engines.options import BuildOptions
 
-    recipe = Recipe.load(arguments.pair)
+    recipe = Recipe.load(arguments.pair or DEFAULT_PAIR)
     options = BuildOptions(
         workspace_gib=arguments.workspace,
         optimization_level=arguments.optimization_level,

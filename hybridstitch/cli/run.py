@@ -15,7 +15,7 @@ from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.method.plan import METHODS, PlanSettings, Score, make_plan
 from hybridstitch.method.recipe import Recipe, Size
 
-from .arguments import Parser, add_backend, add_pair, number, size, whole
+from .arguments import DEFAULT_PAIR, Parser, add_backend, add_pair, number, size, whole
 from .output import mask_path, picture_paths
 
 
@@ -80,6 +80,7 @@ PLAN_SETTINGS = tuple(PlanSettings.__annotations__)
 def run(arguments: argparse.Namespace) -> None:
     """Check everything, load, draw, save, report."""
     _like(arguments)
+    arguments.pair = arguments.pair or DEFAULT_PAIR
     recipe = Recipe.load(arguments.pair)
     settings: Any = {name: getattr(arguments, name) for name in PLAN_SETTINGS}
     plan = make_plan(recipe, arguments.method, **settings)
@@ -192,8 +193,7 @@ def _like(arguments: argparse.Namespace) -> None:
             setattr(arguments, name, value)
     arguments.size = arguments.size or Size.parse(made["size"])
     arguments.prompt = arguments.prompt or ([] if arguments.prompts_file else [made["prompt"]])
-    if arguments.pair == "demo":
-        arguments.pair = made["pair"]
+    arguments.pair = arguments.pair or made["pair"]
 
 
 def _quiet() -> None:

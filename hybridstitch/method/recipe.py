@@ -170,7 +170,8 @@ def _from_hub(source: Checkpoint, role: Role, pair: str) -> Path:
 
 
 def _first_problem(error: ValidationError) -> str:
-    problem: Any = error.errors()[0]
+    problems: list[Any] = error.errors()  # an unknown key first: it is often a missing one, misspelt
+    problem = next((found for found in problems if found["type"] == "extra_forbidden"), problems[0])
     where = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
         return f"unknown key {where!r}"

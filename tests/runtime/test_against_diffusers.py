@@ -25,7 +25,8 @@ def diffusers(pipe):
 
 @pytest.mark.parametrize("role", ["large", "small"])
 @pytest.mark.parametrize(
-    ("size", "guidance", "negative"), [("128x128", 3.5, ""), ("160x96", 5.0, "a small green ring"), ("128x128", 1.0, "")]
+    ("size", "guidance", "negative"),
+    [("128x128", 3.5, ""), ("160x96", 5.0, "a small green ring"), ("128x128", 1.0, "")],
 )
 def test_one_model_alone_draws_the_picture_of_diffusers(pipe, diffusers, role, size, guidance, negative):
     ours = pipe(PROMPT, negative_prompt=negative, seed=11, steps=6, guidance=guidance, method=role, size=size)

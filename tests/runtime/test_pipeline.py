@@ -48,7 +48,9 @@ def test_a_run_goes_through_three_stages(pipe):
     assert "hybrid" in str(timing)
 
 
-@pytest.mark.parametrize("settings", [{}, {"residual": "off"}, {"refresh_every": 1}, {"score": "change"}, {"guidance": 1}])
+@pytest.mark.parametrize(
+    "settings", [{}, {"residual": "off"}, {"refresh_every": 1}, {"score": "change"}, {"guidance": 1}]
+)
 def test_the_same_seed_gives_the_same_picture_alone_or_in_a_batch(pipe, settings):
     together = pipe(PROMPTS, seed=20, **QUICK, **settings)  # five prompts: a batch of four and one of one
     for index in (0, 3, 4):
@@ -98,9 +100,7 @@ def test_a_picture_says_how_it_was_made_and_can_be_drawn_again_from_it(pipe, tmp
     assert made["seed"] == 9
     assert made["software"] == "hybridstitch-trt 1.2"
     plan = {name: made[name] for name in ("steps", "guidance", "large_steps", "hybrid_steps", "mask_ratio", "residual")}
-    again = pipe(
-        made["prompt"], negative_prompt=made["negative_prompt"], seed=made["seed"], size=made["size"], **plan
-    )
+    again = pipe(made["prompt"], negative_prompt=made["negative_prompt"], seed=made["seed"], size=made["size"], **plan)
     assert list(again.images[0].getdata()) == list(picture.image.getdata())
     assert make_plan(pipe.recipe, made["method"], **plan) == picture.plan
 
@@ -140,7 +140,9 @@ def test_a_request_that_does_not_fit_is_refused_before_anything_runs(pipe, setti
 
 
 def test_engines_that_were_not_built_name_the_command_that_builds_them(tmp_path):
-    with pytest.raises(HybridStitchError, match="is not built: .* holds none. Build it: hybridstitch-trt build --pair demo"):
+    with pytest.raises(
+        HybridStitchError, match="is not built: .* holds none. Build it: hybridstitch-trt build --pair demo"
+    ):
         HybridStitch.load("demo", engines=tmp_path)
 
 
