@@ -66,7 +66,7 @@ def add_to(commands: Any) -> None:
     where.add_argument(
         "--engines",
         metavar="DIR",
-        help="where they were built (default: build/PAIR/BACKEND); plans can run code: name only folders that you trust",
+        help="where they were built (default: build/PAIR/BACKEND); plans can run code: name only folders you trust",
     )
     where.add_argument("--threads", type=whole("threads", 1), metavar="N", help="CPU threads (default: the cores)")
     where.add_argument("--out", default=".", metavar="FILE|DIR", help="a .png file, or a folder (default: this one)")

@@ -1,4 +1,4 @@
-"""One model alone, through our engines, is StableDiffusion3Pipeline on the same checkpoint, called as anyone calls it."""
+"""One model alone, through our engines, is StableDiffusion3Pipeline on the same checkpoint, with its own defaults."""
 
 import numpy as np
 import pytest
