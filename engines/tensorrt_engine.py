@@ -26,7 +26,7 @@ _ALIGNMENT = 256  # of scratch memory and of the address that stands in for an e
 
 
 class TensorRTEngine:
-    """A plan as a callable on one GPU (see `Engine`)."""
+    """A plan as a callable on one GPU (see `Engine`), on one stream at a time: its runs share their scratch memory."""
 
     def __init__(self, manifest: Manifest, plan: Path, *, device: torch.device) -> None:
         """Deserialise a plan that was checked before (`load_engine` does).
@@ -40,6 +40,7 @@ class TensorRTEngine:
         self._trt = tensorrt_module(manifest.backend)
         self._log = make_log(self._trt)
         self._contexts: dict[int, Context] = {}
+        self._spare: dict[str, Tensor] = {}
         with torch.cuda.device(device):
             self._runtime: Any = self._trt.Runtime(self._log)
             if manifest.options.get("version_compatible"):
@@ -65,7 +66,7 @@ class TensorRTEngine:
                 self._set_shapes(context, inputs, lengths)
             self._lend_scratch(context)
             results = self._results(context, outputs)
-            context.bind({**inputs, **context.unwanted, **results}, self._nothing.data_ptr())
+            context.bind({**inputs, **self._unwanted(context, results), **results}, self._nothing.data_ptr())
             if not context.context.execute_async_v3(stream):
                 raise HybridStitchError(f"the {self.manifest.component} engine failed: {self._log.last_error()}")
         return {name: results[name] for name in (self.manifest.outputs if outputs is None else outputs)}
@@ -75,6 +76,7 @@ class TensorRTEngine:
         if self._engine is not None:
             torch.cuda.synchronize(self.device)
         self._contexts.clear()
+        self._spare.clear()
         self._engine = self._runtime = None
         self._scratch = self._nothing = torch.empty(0)
 
@@ -104,7 +106,6 @@ class TensorRTEngine:
         context.scratch_bytes = context.context.update_device_memory_size_for_shapes()
         context.scratch_address = None
         context.shapes = {name: tuple(context.context.get_tensor_shape(name)) for name in self.manifest.outputs}
-        context.unwanted = {}
         context.lengths = lengths
 
     def _lend_scratch(self, context: Context) -> None:
@@ -117,7 +118,7 @@ class TensorRTEngine:
             context.scratch_address = address
 
     def _results(self, context: Context, outputs: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
-        """The tensors to write to. A plan writes every output: those that nobody wants get memory that is kept."""
+        """The tensors to write the wanted outputs to."""
         if outputs is None:
             return {name: self._empty(context.shapes[name], self._dtype_of(name)) for name in self.manifest.outputs}
         for name, tensor in outputs.items():
@@ -126,10 +127,15 @@ class TensorRTEngine:
                     f"{self.manifest.component} engine: output {name} has shape {list(tensor.shape)}, "
                     f"not {list(context.shapes[name])}"
                 )
-        for name in self.manifest.outputs:
-            if name not in outputs and name not in context.unwanted:
-                context.unwanted[name] = self._empty(context.shapes[name], self._dtype_of(name))
         return dict(outputs)
+
+    def _unwanted(self, context: Context, results: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Memory for the outputs that nobody wants, which a plan writes all the same. All contexts share it."""
+        for name in self.manifest.outputs.keys() - results.keys():
+            size = torch.Size(context.shapes[name]).numel() * self._dtype_of(name).itemsize
+            if name not in self._spare or self._spare[name].numel() < size:
+                self._spare[name] = self._empty((size,), torch.uint8)
+        return {name: tensor for name, tensor in self._spare.items() if name not in results}
 
     def _empty(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         try:
@@ -175,7 +181,6 @@ class Context:
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.scratch_bytes = 0
         self.scratch_address: int | None = None
-        self.unwanted: dict[str, Tensor] = {}
         self._addresses: dict[str, int] = {}
 
     def bind(self, tensors: Mapping[str, Tensor], nothing: int) -> None:

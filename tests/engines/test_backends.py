@@ -1,0 +1,137 @@
+"""Which backends there are, which are usable, and which options each has."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import pytest
+import torch
+
+from hybridstitch.engines.backends import BACKENDS, Hardware, find_backend, hardware, obstacle
+from hybridstitch.engines.build import build_pair
+from hybridstitch.engines.load import load_engine, load_manifest
+from hybridstitch.engines.manifest import check_usable
+from hybridstitch.engines.options import BuildOptions, rtx_targets
+from hybridstitch.method.errors import HybridStitchError
+
+from .handmade import make_recipe
+
+
+def test_an_unknown_backend_is_refused_with_the_known_ones(exported, tmp_path):
+    expected = "unknown backend 'openvino'; known: onnxruntime, torch, tensorrt, tensorrt_rtx"
+    for call in (
+        lambda: find_backend("openvino"),
+        lambda: build_pair(make_recipe(), exported, tmp_path, "openvino"),
+        lambda: load_engine(tmp_path, "large", backend="openvino"),
+        lambda: BuildOptions().check("openvino"),
+    ):
+        with pytest.raises(HybridStitchError) as caught:
+            call()
+        assert str(caught.value) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (
+            "tensorrt",
+            "backend tensorrt needs TensorRT, which is not installed: pip install 'hybridstitch-trt[tensorrt]'",
+        ),
+        (
+            "tensorrt_rtx",
+            "backend tensorrt_rtx needs TensorRT for RTX, which is not installed: pip install 'hybridstitch-trt[rtx]'",
+        ),
+    ],
+)
+def test_a_missing_package_is_told_with_what_installs_it(name, message, monkeypatch, exported, tmp_path):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda module: None)
+    assert obstacle(name) == message
+    with pytest.raises(HybridStitchError, match="pip install"):
+        build_pair(make_recipe(), exported, tmp_path, name)
+
+
+def test_the_cpu_backends_are_always_usable():
+    assert obstacle("onnxruntime") is None
+    assert obstacle("torch") is None
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_backend_without_a_gpu_says_which_backends_do_without(monkeypatch):
+    monkeypatch.setattr(type(BACKENDS["tensorrt"]), "version", "11.0")
+    assert str(obstacle("tensorrt")).startswith("no GPU for backend tensorrt: torch ")
+    assert str(obstacle("tensorrt")).endswith("; on a CPU use --backend onnxruntime or --backend torch")
+
+
+def test_a_backend_on_the_wrong_device_is_refused(built):
+    with pytest.raises(
+        HybridStitchError, match=r"backend onnxruntime runs on the CPU, not on meta; for a GPU use --backend"
+    ):
+        load_engine(built, "large", backend="onnxruntime", device="meta")
+
+
+def test_the_cpu_has_a_name_and_no_compute_capability():
+    assert hardware(torch.device("cpu")) == Hardware("CPU")
+
+
+@pytest.mark.parametrize(
+    ("backend", "options", "message"),
+    [
+        ("tensorrt", {"workspace_gib": 0}, "workspace must be over 0 GiB, not 0"),
+        ("tensorrt", {"optimization_level": 6}, "optimization level must be from 0 to 5, not 6"),
+        (
+            "onnxruntime",
+            {"workspace_gib": 1},
+            "backend onnxruntime has no option workspace_gib; its options: static_batch",
+        ),
+        ("torch", {"static_batch": True}, "backend torch has no option static_batch; its options: none"),
+        (
+            "tensorrt_rtx",
+            {"compute_capabilities": ("SM90",)},
+            "compute capability 'SM90' is none that tensorrt_rtx builds for: SM75, SM80, SM86, SM89, SM120, SM121",
+        ),
+    ],
+)
+def test_an_option_that_makes_no_sense_is_refused(backend, options, message):
+    with pytest.raises(HybridStitchError) as caught:
+        BuildOptions(**options).check(backend)
+    assert str(caught.value) == message
+
+
+def test_turing_is_built_for_where_its_dtype_allows():
+    assert rtx_targets("float16")[0] == "SM75"
+    assert rtx_targets("float32")[0] == rtx_targets("bfloat16")[0] == "SM80"
+
+
+@pytest.mark.parametrize(
+    ("targets", "here", "runs"),
+    [
+        ((), Hardware("NVIDIA L4", "8.9"), True),
+        ((), Hardware("NVIDIA GeForce RTX 4090", "8.9"), False),
+        (("SM86", "SM89"), Hardware("NVIDIA GeForce RTX 4090", "8.9"), True),
+        (("SM86", "SM89"), Hardware("NVIDIA H200", "9.0"), False),
+        (("SM80+",), Hardware("NVIDIA H200", "9.0"), True),
+        (("SM80+",), Hardware("NVIDIA GeForce RTX 5090", "12.0"), True),
+        (("SM80+",), Hardware("Tesla T4", "7.5"), False),
+    ],
+)
+def test_a_plan_runs_on_the_gpu_it_was_built_for_or_on_those_it_covers(built, targets, here, runs, monkeypatch):
+    from dataclasses import replace
+
+    monkeypatch.setattr(type(BACKENDS["tensorrt"]), "version", "11.4")
+    manifest = replace(
+        load_manifest(built, "large"),
+        backend="tensorrt",
+        backend_version="11.4",
+        hardware=Hardware("NVIDIA L4", "8.9"),
+        targets=targets,
+    )
+    if runs:
+        check_usable(manifest, backend="tensorrt", hardware=here, rebuild="again")
+        return
+    built_for = f"GPUs {', '.join(targets)}" if targets else "NVIDIA L4 (compute capability 8.9)"
+    with pytest.raises(HybridStitchError) as caught:
+        check_usable(manifest, backend="tensorrt", hardware=here, rebuild="again")
+    assert str(caught.value) == (
+        f"the large engine of pair 'mini' cannot be used: it was built for {built_for}, here is {here}. "
+        "Build it again: again"
+    )

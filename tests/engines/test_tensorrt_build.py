@@ -1,0 +1,169 @@
+"""TensorRT for RTX builds its plans without a GPU, so the real builder is tested here."""
+
+from __future__ import annotations
+
+import importlib.util
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import onnx
+import pytest
+import torch
+from onnx import helper
+
+from hybridstitch.engines import tensorrt_build
+from hybridstitch.engines.build import build_pair
+from hybridstitch.engines.graph import read_graph
+from hybridstitch.engines.load import load_engine, load_manifest
+from hybridstitch.engines.options import RTX_TARGETS, BuildOptions
+from hybridstitch.export.components import text_shape, transformer
+from hybridstitch.export.write import write_component as export_component
+from hybridstitch.method.errors import HybridStitchError
+from hybridstitch.method.recipe import Recipe
+
+from ..export.checkpoints import recipe_of, save_checkpoint
+from ..export.models import ARCHITECTURES
+from .handmade import make_recipe, write_export
+
+pytestmark = pytest.mark.skipif(importlib.util.find_spec("tensorrt_rtx") is None, reason="needs the rtx extra")
+REPOSITORY = Path(__file__).parents[2]
+PROFILES = ["full", "masked-15", "masked-30", "masked-50", "masked-over"]
+ONE = BuildOptions(compute_capabilities=("SM89",))
+
+
+def build(export: Path, folder: Path, component: str = "large", **options):
+    return build_pair(make_recipe(), export, folder, "tensorrt_rtx", components=[component], **options)
+
+
+@pytest.fixture
+def export(tmp_path):
+    return write_export(tmp_path / "onnx")
+
+
+def test_one_plan_holds_the_full_run_and_every_masked_one(export, tmp_path):
+    said = []
+    report = build(export, tmp_path / "plans", progress=said.append)
+    manifest = load_manifest(tmp_path / "plans", "large")
+    assert [profile.name for profile in manifest.profiles][:2] == ["full", "masked-15"]
+    assert [path.name.split("-")[0] for path in sorted((tmp_path / "plans" / "large").glob("*.plan"))] == ["plan"]
+    assert report.components[0].bytes > 10_000
+    phases = {progress.phase for progress in said}
+    assert {"parsing", "Building engine", "built"} <= phases
+    assert all(0 <= progress.done <= progress.total for progress in said if progress.total)
+    assert build(export, tmp_path / "plans").components[0].state == "unchanged"
+
+
+def test_a_transformer_with_dual_attention_builds_with_full_and_masked_profiles(tmp_path):
+    checkpoint = save_checkpoint(tmp_path / "checkpoint", **ARCHITECTURES["dual attention"])
+    recipe = recipe_of(checkpoint, checkpoint, profiles={"sizes": ["16x16"], "token_bucket": 2})
+    component = transformer(checkpoint, "large", text_shape(checkpoint, 16), torch.float32, keeps_keys=True)
+    export_component(component, tmp_path / "onnx" / "large", cache=tmp_path / "cache.json", say=lambda line: None)
+    build_pair(recipe, tmp_path / "onnx", tmp_path / "plans", "tensorrt_rtx", options=ONE)
+    manifest = load_manifest(tmp_path / "plans", "large")
+    assert "frozen_value.2" in manifest.inputs
+    assert [profile.name for profile in manifest.profiles] == PROFILES
+
+
+@pytest.mark.parametrize("component", ["small", "text_encoder", "text_encoder_2", "vae_decoder"])
+def test_the_demo_pair_builds(demo_onnx, tmp_path, component):
+    recipe = Recipe.load("demo")
+    report = build_pair(recipe, demo_onnx, tmp_path, "tensorrt_rtx", components=[component], options=ONE)
+    assert report.components[0].state == "built"
+
+
+def test_the_demo_pair_s_large_model_builds_into_one_plan(demo_onnx, tmp_path):
+    demo = Recipe.load("demo")
+    quick = demo.model_copy(update={"profiles": demo.profiles.model_copy(update={"mask_ratios": (0.3,)})})
+    build_pair(quick, demo_onnx, tmp_path, "tensorrt_rtx", components=["large"], options=ONE)
+    names = [profile.name for profile in load_manifest(tmp_path, "large").profiles]
+    assert names == ["full", "masked-30", "masked-over"]
+
+
+@pytest.mark.slow
+def test_the_demo_pair_s_large_model_builds_for_every_bucket_and_gpu(demo_onnx, tmp_path):
+    build_pair(Recipe.load("demo"), demo_onnx, tmp_path, "tensorrt_rtx", components=["large"])
+    assert [profile.name for profile in load_manifest(tmp_path, "large").profiles] == PROFILES
+
+
+def test_without_a_gpu_plans_are_for_every_desktop_gpu_that_knows_the_dtype(export, tmp_path):
+    build(export, tmp_path, "small")
+    manifest = load_manifest(tmp_path, "small")
+    assert manifest.targets == ("SM80", "SM86", "SM89", "SM120")
+    assert {"SM75", *manifest.targets} == set(RTX_TARGETS)
+
+
+def test_what_the_builder_says_comes_back(export, tmp_path):
+    with pytest.raises(
+        HybridStitchError, match=r"tensorrt_rtx could not build small: .*Turing \(SM75\): FP32 GEMM is not"
+    ):
+        build(export, tmp_path, "small", options=BuildOptions(compute_capabilities=("SM75",)))
+    assert not list(tmp_path.rglob("plan-*"))
+
+
+def test_a_node_that_tensorrt_does_not_know_is_named_with_its_module(export, tmp_path):
+    path = export / "small" / "model.onnx"
+    model = onnx.load(path, load_external_data=False)
+    model.graph.node[0].CopyFrom(
+        helper.make_node(
+            "Unheard", ["tokens", "position"], ["state"], name="transformer_blocks.3.attn/Unheard_7", domain="odd"
+        )
+    )
+    model.opset_import.append(helper.make_opsetid("odd", 1))
+    onnx.save(model, path)
+    expected = (
+        r"tensorrt_rtx \S+ cannot take the small graph: node transformer_blocks.3.attn/Unheard_7 \(Unheard of module "
+        r"transformer_blocks.3.attn\): "
+    )
+    with pytest.raises(HybridStitchError, match=expected):
+        build(export, tmp_path / "plans", "small")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Could not find any implementation for node {ForeignNode[a...b]}",
+        "[virtualMemoryBuffer.cpp::resizePhysical::154] Error Code 2: OutOfMemory (Requested size was 2097152 bytes.)",
+        "std::bad_alloc",
+    ],
+)
+def test_too_little_memory_is_told_with_what_is_free_and_what_to_lower(export, said):
+    graph = read_graph(export / "large")
+    manifest = SimpleNamespace(backend="tensorrt", backend_version="11.0")
+    log = SimpleNamespace(errors=lambda: ["first of all", said])
+    message = tensorrt_build._builder_trouble(graph, manifest, BuildOptions(workspace_gib=2), log)  # type: ignore[arg-type]
+    assert message.startswith("not enough memory to build large with tensorrt: ")
+    assert "GiB of host memory free" in message
+    assert "a workspace of 2 GiB; lower the recipe's batch_sizes or sizes" in message
+    assert said in message
+
+
+def test_ctrl_c_stops_a_build_and_leaves_nothing_half_built(demo_onnx, tmp_path):
+    program = textwrap.dedent(f"""
+        from hybridstitch.engines.build import build_pair
+        from hybridstitch.method.recipe import Recipe
+        build_pair(Recipe.load("demo"), {str(demo_onnx)!r}, {str(tmp_path)!r}, "tensorrt_rtx", components=["large"],
+                   progress=lambda now: print(now.phase, now.done, flush=True))
+    """)
+    process = subprocess.Popen([sys.executable, "-c", program], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("Building engine"):
+            break
+    process.send_signal(signal.SIGINT)
+    start = time.monotonic()
+    process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert time.monotonic() - start < 30
+    assert not list((tmp_path / "large").iterdir())
+
+
+def test_running_a_plan_without_a_gpu_is_refused_in_a_line(tmp_path):
+    with pytest.raises(
+        HybridStitchError, match=r"no GPU for backend tensorrt_rtx: torch .*; on a CPU use --backend onnx"
+    ):
+        load_engine(tmp_path, "large", backend="tensorrt_rtx")

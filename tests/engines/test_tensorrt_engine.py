@@ -1,0 +1,149 @@
+"""The TensorRT executor against a stand-in that keeps TensorRT's rules."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import nullcontext
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from hybridstitch.engines import tensorrt_engine
+from hybridstitch.engines.load import load_manifest
+from hybridstitch.engines.tensorrt_engine import TensorRTEngine
+from hybridstitch.engines.tensorrt_module import make_log, tensorrt_module
+from hybridstitch.method.errors import HybridStitchError
+
+from . import fake_tensorrt
+from .handmade import compute, random_inputs, weights
+
+
+@pytest.fixture
+def plan(tmp_path):
+    (tmp_path / "plan").write_bytes(b"plan")
+    return tmp_path / "plan"
+
+
+@pytest.fixture
+def manifest(built, monkeypatch):
+    manifest = load_manifest(built, "large")
+    monkeypatch.setattr(fake_tensorrt.Plan, "manifest", manifest, raising=False)
+    monkeypatch.setattr(tensorrt_engine, "tensorrt_module", lambda backend: fake_tensorrt)
+    monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext())
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: SimpleNamespace(cuda_stream=0))
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
+    return manifest
+
+
+@pytest.fixture
+def engine(manifest, plan):
+    return TensorRTEngine(manifest, plan, device=torch.device("cpu"))
+
+
+@pytest.mark.parametrize(("tokens", "frozen"), [(16, 0), (4, 12), (7, 5), (15, 1)])
+def test_full_and_masked_runs_use_one_plan(engine, tokens, frozen):
+    inputs = random_inputs(2, tokens, frozen)
+    outputs = engine(inputs)
+    for name, expected in compute(inputs, weights()).items():
+        assert_close(outputs[name], expected)
+
+
+def test_each_profile_keeps_a_context_so_that_stages_alternate_for_nothing(engine):
+    for tokens, frozen in [(16, 0), (4, 12), (16, 0), (4, 12)]:
+        engine(random_inputs(2, tokens, frozen))
+    contexts = engine._engine.contexts
+    assert [(context.profile, context.runs) for context in contexts] == [(0, 2), (1, 2)]
+    assert all(context.shape_changes == len(engine.manifest.inputs) for context in contexts)
+
+
+def test_addresses_are_set_once_while_buffers_stay(engine):
+    inputs, velocity = random_inputs(2, 4, 12), torch.empty(2, 4, 4)
+    for _ in range(3):
+        engine(inputs, {"velocity": velocity})
+    (context,) = engine._engine.contexts
+    assert context.runs == 3
+    assert context.address_changes == len(engine.manifest.inputs) + len(engine.manifest.outputs)
+
+
+def test_unwanted_outputs_do_not_come_back_and_wanted_ones_are_written_in_place(engine):
+    inputs, velocity = random_inputs(2, 4, 12), torch.full((2, 4, 4), torch.nan)
+    outputs = engine(inputs, {"velocity": velocity})
+    assert list(outputs) == ["velocity"]
+    assert outputs["velocity"] is velocity
+    assert_close(velocity, compute(inputs, weights())["velocity"])
+
+
+def test_a_larger_run_grows_the_scratch_memory_and_a_smaller_one_keeps_it(engine):
+    engine(random_inputs(1, 4, 12))
+    small = engine._scratch
+    engine(random_inputs(4, 16, 0))
+    large = engine._scratch
+    assert large.numel() > small.numel()
+    inputs = random_inputs(1, 4, 12)
+    assert_close(engine(inputs)["velocity"], compute(inputs, weights())["velocity"])
+    assert engine._scratch is large
+
+
+def test_lengths_outside_the_profiles_never_reach_tensorrt(engine):
+    with pytest.raises(HybridStitchError, match="large engine: 24 tokens; this plan has 1-16"):
+        engine(random_inputs(2, 24, 0))
+    assert not engine._engine.contexts
+
+
+def test_a_run_that_fails_tells_tensorrt_s_reason_in_a_line(engine):
+    inputs = random_inputs(2, 16, 0)
+    inputs["tokens"][0, 0, 0] = torch.nan
+    with pytest.raises(HybridStitchError, match=r"^the large engine failed: CUDA error 700 at somewhere$"):
+        engine(inputs)
+
+
+def test_a_plan_that_tensorrt_does_not_read_is_told(manifest, plan):
+    plan.write_bytes(b"something else")
+    with pytest.raises(HybridStitchError, match=r"onnxruntime cannot read \S+plan: Serialization assertion"):
+        TensorRTEngine(manifest, plan, device=torch.device("cpu"))
+
+
+def test_a_plan_with_other_profiles_than_its_manifest_is_refused(manifest, plan, monkeypatch):
+    engine_of = fake_tensorrt.Plan.__init__
+
+    def fewer(self, log):
+        engine_of(self, log)
+        self.num_optimization_profiles -= 1
+
+    monkeypatch.setattr(fake_tensorrt.Plan, "__init__", fewer)
+    with pytest.raises(HybridStitchError, match="the plan of large is not the one that its manifest describes"):
+        TensorRTEngine(manifest, plan, device=torch.device("cpu"))
+
+
+def test_a_closed_engine_says_so(engine):
+    engine.close()
+    engine.close()
+    with pytest.raises(HybridStitchError, match="the large engine is closed"):
+        engine(random_inputs(2, 16, 0))
+
+
+def test_the_log_keeps_errors_apart_from_warnings():
+    log, severity = make_log(fake_tensorrt), fake_tensorrt.ILogger.Severity
+    assert log.last_error() == "it gave no reason"
+    log.log(severity.ERROR, "first\n   line")
+    log.log(severity.WARNING, "a warning")
+    log.log(severity.INFO, "noise")
+    assert log.messages == [(True, "first\n   line"), (False, "a warning")]
+    assert log.last_error() == "first line"
+
+
+def test_a_tensorrt_that_is_too_old_is_refused(monkeypatch):
+    monkeypatch.setattr("hybridstitch.engines.backends.metadata.version", lambda package: "10.7.0")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+    with pytest.raises(HybridStitchError, match=r"backend tensorrt needs TensorRT 10.8 or later; here is 10.7.0"):
+        tensorrt_module("tensorrt")
+
+
+def test_a_tensorrt_whose_libraries_do_not_load_is_told(monkeypatch):
+    monkeypatch.setattr("hybridstitch.engines.backends.metadata.version", lambda package: "11.4.0")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    with pytest.raises(HybridStitchError, match=r"backend tensorrt: TensorRT 11.4.0 does not load: "):
+        tensorrt_module("tensorrt")

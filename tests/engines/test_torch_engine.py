@@ -1,0 +1,65 @@
+"""The reference backend: every component of the demo pair, and that ONNX Runtime agrees with it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from hybridstitch.engines.build import build_pair
+from hybridstitch.engines.load import load_engine, load_manifest
+from hybridstitch.method.errors import HybridStitchError
+from hybridstitch.method.recipe import Recipe
+
+
+@pytest.fixture(scope="module")
+def reference(demo_onnx, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("demo") / "torch"
+    build_pair(Recipe.load("demo"), demo_onnx, folder, "torch")
+    return folder
+
+
+def random_inputs(manifest, **lengths):
+    generator = torch.Generator().manual_seed(5)
+    inputs = {}
+    for name, spec in manifest.inputs.items():
+        shape = [lengths[dim] if isinstance(dim, str) else dim for dim in spec.dims]
+        whole = spec.dtype == "int64"
+        inputs[name] = (
+            torch.randint(0, 40, shape, generator=generator) if whole else torch.randn(shape, generator=generator)
+        )
+    return inputs
+
+
+@pytest.mark.parametrize("component", ["large", "small", "text_encoder", "text_encoder_2", "vae_decoder"])
+def test_onnx_runtime_gives_what_pytorch_gives_for_every_component(demo_engines, reference, component):
+    expected_of = load_engine(reference, component, backend="torch")
+    engine = load_engine(demo_engines, component, backend="onnxruntime")
+    text = expected_of.manifest.geometry.text_tokens if expected_of.manifest.geometry else 0
+    masked = [(256, 0), (80, 176), (33, 207)] if component == "large" else [(240, 0)]
+    for computed, frozen in masked:
+        inputs = random_inputs(expected_of.manifest, B=2, M=computed, F=frozen, T=text, h=24, w=40)
+        expected, actual = expected_of(inputs), engine(inputs)
+        assert list(actual) == list(expected)
+        for name in expected:
+            scale = float(expected[name].abs().max())
+            assert_close(actual[name], expected[name], atol=1e-5 * scale, rtol=0)
+
+
+def test_outputs_given_to_pytorch_are_written_in_place(reference):
+    engine = load_engine(reference, "small", backend="torch")
+    inputs = random_inputs(engine.manifest, B=1, M=256, T=engine.manifest.profiles[0].ranges["T"][0])
+    velocity = torch.full((1, 256, 16), torch.nan)
+    outputs = engine(inputs, {"velocity": velocity})
+    assert outputs["velocity"] is velocity
+    assert_close(velocity, engine(inputs)["velocity"])
+
+
+def test_a_checkpoint_that_is_gone_is_told(reference, tmp_path, monkeypatch):
+    from dataclasses import replace
+
+    from hybridstitch.engines.torch_engine import TorchEngine
+
+    manifest = replace(load_manifest(reference, "small"), checkpoint=str(tmp_path / "gone"))
+    with pytest.raises(HybridStitchError, match=r"the checkpoint of the small engine, \S+gone, is no folder any more"):
+        TorchEngine(manifest)
