@@ -69,7 +69,7 @@ def test_a_picture_can_be_drawn_again_from_its_metadata(run, tmp_path):
     code, _, _ = run("--like", str(tmp_path / "a.png"), "--out", str(tmp_path / "b.png"))
     first, again = Image.open(tmp_path / "a.png"), Image.open(tmp_path / "b.png")
     assert code == 0
-    assert list(first.getdata()) == list(again.getdata())
+    assert first.tobytes() == again.tobytes()
     assert first.info == again.info
     assert first.info["prompt"] == HEART
     assert first.info["seed"] == "5"
