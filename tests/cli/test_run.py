@@ -128,7 +128,7 @@ def refused(capsys, words: str, *arguments: str) -> None:
         (["--prompt", STAR, "--method", "magic"], "invalid choice: 'magic'"),
         (["--prompt", STAR, "--method", "large", "--save-mask"], "has no hybrid stage, so no mask"),
         (["--prompt", STAR, "--method", "small", "--mask-ratio", "0.2"], "has no setting 'mask_ratio'"),
-        (["--prompt", STAR, "--pair", "nope"], "unknown pair 'nope'; known: demo"),
+        (["--prompt", STAR, "--pair", "nope"], "unknown pair 'nope'; known: demo, sd3, sd35"),
         (["--prompt", STAR, "--backend", "abacus"], "invalid choice: 'abacus'"),
         (["--prompt", STAR, "--out", "/nowhere/at/all"], "no such folder; make it first"),
         (["--prompt", STAR, "--out", "/nowhere/star.png"], "no such folder /nowhere"),
