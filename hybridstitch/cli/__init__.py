@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from hybridstitch.method.errors import HybridStitchError
 
-from . import build, run
+from . import build, doctor, run
 from .arguments import Parser
 
 
@@ -22,6 +22,7 @@ def parser() -> Parser:
     run.add_to(commands)
     build.add_export_to(commands)
     build.add_build_to(commands)
+    doctor.add_to(commands)
     return top
 
 

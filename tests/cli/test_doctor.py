@@ -1,0 +1,54 @@
+"""`hybridstitch-trt doctor`: what it finds, and what it warns of."""
+
+import json
+
+import pytest
+import torch
+
+from hybridstitch.cli import main
+from hybridstitch.engines import doctor
+
+
+def found(capsys, *arguments: str) -> dict[str, dict[str, str]]:
+    assert main(["doctor", "--json", *arguments]) == 0
+    report = json.loads(capsys.readouterr().out)
+    return {finding["what"]: finding for finding in report["findings"]}
+
+
+def test_doctor_lists_machine_packages_gpus_and_backends(capsys):
+    findings = found(capsys)
+    assert findings["torch"]["found"] == torch.__version__
+    assert "GiB free" in findings["memory"]["found"]
+    assert "CPUExecutionProvider" in findings["ONNX Runtime providers"]["found"]
+    assert findings["onnxruntime"]["state"] == "ok"
+    assert {"torch", "tensorrt", "tensorrt_rtx"} <= set(findings)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_backend_without_its_gpu_says_what_it_needs(capsys):
+    finding = found(capsys)["tensorrt_rtx"]
+    assert finding["state"] == "missing"
+    assert "no GPU" in finding["found"]
+    assert "builds plans here" in finding["advice"]
+
+
+def test_two_tensorrts_are_a_warning(monkeypatch):
+    versions = {"tensorrt-cu13-bindings": "11.4", "tensorrt-cu12-bindings": "10.9"}
+    monkeypatch.setattr(doctor, "_version", versions.get)
+    finding = next(finding for finding in doctor._tensorrts() if finding.what == "TensorRT")
+    assert finding.state == "warning"
+    assert "tensorrt-cu13-bindings 11.4 and tensorrt-cu12-bindings 10.9" in finding.found
+
+
+def test_an_old_package_and_a_missing_one_say_what_to_type(monkeypatch):
+    monkeypatch.setattr(doctor.metadata, "requires", lambda _: ["torch>=99", "no-such-package>=1", "rich; extra=='x'"])
+    old, missing = doctor._packages()
+    assert (old.state, old.advice) == ("warning", "pip install 'torch>=99'")
+    assert (missing.state, missing.found) == ("missing", "not installed")
+
+
+def test_a_person_reads_extras_in_brackets(capsys):
+    assert main(["doctor"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "machine" in shown
+    assert "[/]" not in shown
