@@ -12,21 +12,21 @@ from hybridstitch.engines import doctor
 def found(capsys, *arguments: str) -> dict[str, dict[str, str]]:
     assert main(["doctor", "--json", *arguments]) == 0
     report = json.loads(capsys.readouterr().out)
-    return {finding["what"]: finding for finding in report["findings"]}
+    return {f"{finding['topic']}: {finding['what']}": finding for finding in report["findings"]}
 
 
 def test_doctor_lists_machine_packages_gpus_and_backends(capsys):
     findings = found(capsys)
-    assert findings["torch"]["found"] == torch.__version__
-    assert "GiB free" in findings["memory"]["found"]
-    assert "CPUExecutionProvider" in findings["ONNX Runtime providers"]["found"]
-    assert findings["onnxruntime"]["state"] == "ok"
-    assert {"torch", "tensorrt", "tensorrt_rtx"} <= set(findings)
+    assert findings["python: torch"]["found"] == torch.__version__
+    assert "GiB free" in findings["machine: memory"]["found"]
+    assert "CPUExecutionProvider" in findings["gpu: ONNX Runtime providers"]["found"]
+    assert findings["backend: onnxruntime"]["state"] == "ok"
+    assert {f"backend: {name}" for name in ("torch", "tensorrt", "tensorrt_rtx")} <= set(findings)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_backend_without_its_gpu_says_what_it_needs(capsys):
-    finding = found(capsys)["tensorrt_rtx"]
+    finding = found(capsys)["backend: tensorrt_rtx"]
     assert finding["state"] == "missing"
     assert "no GPU" in finding["found"]
     assert "builds plans here" in finding["advice"]
