@@ -46,9 +46,10 @@ def build_tensorrt(
     """
     trt = tensorrt_module(wanted.backend)
     log = make_log(trt)
-    builder = trt.Builder(log)
-    if not builder:
-        raise HybridStitchError(f"{wanted.backend} cannot start a builder: {log.last_error()}")
+    try:
+        builder = trt.Builder(log)
+    except TypeError:  # "factory function returned nullptr": the reason is in the log
+        raise HybridStitchError(f"{wanted.backend} cannot start its builder: {log.first_error()}") from None
     network = builder.create_network(_strongly_typed(trt))
     parser = trt.OnnxParser(network, log)
     report("parsing", 0, 0)
@@ -116,8 +117,13 @@ def _configure(trt: Any, builder: Any, graph: Graph, wanted: Manifest, options: 
     if options.version_compatible:
         config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
     if options.hardware_compatible is not None:
-        level = options.hardware_compatible.upper()
-        config.hardware_compatibility_level = getattr(trt.HardwareCompatibilityLevel, level)
+        level = getattr(trt.HardwareCompatibilityLevel, options.hardware_compatible.upper(), None)
+        if level is None:
+            raise HybridStitchError(
+                f"{wanted.backend} {wanted.backend_version} does not know hardware compatibility "
+                f"{options.hardware_compatible}; later versions do"
+            )
+        config.hardware_compatibility_level = level
     if wanted.backend == "tensorrt_rtx":
         _set_targets(trt, config, wanted)
     if options.timing_cache is not None:
@@ -147,7 +153,7 @@ def _parser_trouble(graph: Graph, wanted: Manifest, parser: Any, log: Any) -> st
     """The parser's first error. Nodes are named after the module that they come from."""
     title = f"{wanted.backend} {wanted.backend_version} cannot take the {graph.component} graph"
     if not parser.num_errors:
-        return f"{title}: {log.last_error()}"
+        return f"{title}: {log.first_error()}"
     error = parser.get_error(0)
     more = f" ({parser.num_errors - 1} more)" if parser.num_errors > 1 else ""
     reason = " ".join(error.desc().split()).rstrip(".")
@@ -160,8 +166,7 @@ def _builder_trouble(graph: Graph, wanted: Manifest, options: BuildOptions, log:
     errors = log.errors()
     memory = next((text for text in errors if _MEMORY_TROUBLE.search(text)), None)
     if memory is None:
-        first = " ".join(errors[0].split()) if errors else log.last_error()
-        return f"{wanted.backend} could not build {graph.component}: {first}"
+        return f"{wanted.backend} could not build {graph.component}: {log.first_error()}"
     limit = f"a workspace of {options.workspace_gib:g} GiB" if options.workspace_gib else "no workspace limit"
     return (
         f"not enough memory to build {graph.component} with {wanted.backend}: {free_memory()} free, "

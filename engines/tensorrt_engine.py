@@ -8,6 +8,7 @@ Source: https://docs.nvidia.com/deeplearning/tensorrt/latest/inference-library/p
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -41,13 +42,10 @@ class TensorRTEngine:
         self._log = make_log(self._trt)
         self._contexts: dict[int, Context] = {}
         self._spare: dict[str, Tensor] = {}
+        self._runtime: Any
+        self._engine: Any
         with torch.cuda.device(device):
-            self._runtime: Any = self._trt.Runtime(self._log)
-            if manifest.options.get("version_compatible"):
-                self._runtime.engine_host_code_allowed = True
-            self._engine: Any = self._runtime.deserialize_cuda_engine(plan.read_bytes())
-        if self._engine is None:
-            raise HybridStitchError(self._open_trouble(plan))
+            self._runtime, self._engine = self._open(plan)
         self._check_tensors()
         self._scratch = torch.empty(0, dtype=torch.uint8, device=device)
         self._nothing = torch.empty(_ALIGNMENT, dtype=torch.uint8, device=device)
@@ -67,7 +65,7 @@ class TensorRTEngine:
             self._lend_scratch(context)
             results = self._results(context, outputs)
             context.bind({**inputs, **self._unwanted(context, results), **results}, self._nothing.data_ptr())
-            if not context.context.execute_async_v3(stream):
+            if not context.execution.execute_async_v3(stream):
                 raise HybridStitchError(f"the {self.manifest.component} engine failed: {self._log.last_error()}")
         return {name: results[name] for name in (self.manifest.outputs if outputs is None else outputs)}
 
@@ -80,32 +78,47 @@ class TensorRTEngine:
         self._engine = self._runtime = None
         self._scratch = self._nothing = torch.empty(0)
 
+    def _open(self, plan: Path) -> tuple[Any, Any]:
+        """The runtime and the engine in a plan file, which is mapped, not read, into host memory."""
+        try:
+            runtime = self._trt.Runtime(self._log)
+        except TypeError:  # "factory function returned nullptr": the reason is in the log
+            raise HybridStitchError(f"{self.manifest.backend} cannot start: {self._log.last_error()}") from None
+        if self.manifest.options.get("version_compatible"):
+            runtime.engine_host_code_allowed = True  # such a plan carries the runtime that it was built with
+        with plan.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            engine = runtime.deserialize_cuda_engine(content)
+        if engine is None:
+            raise HybridStitchError(self._open_trouble(plan))
+        if self.manifest.options.get("weight_streaming"):
+            engine.weight_streaming_budget_v2 = engine.get_weight_streaming_automatic_budget()
+        return runtime, engine
+
     def _context(self, index: int, stream: int) -> Context:
         """The context of a profile, made on first use."""
         if index not in self._contexts:
-            strategy = self._trt.ExecutionContextAllocationStrategy.USER_MANAGED
-            context = self._engine.create_execution_context(strategy)
-            if context is None or not context.set_optimization_profile_async(index, stream):
+            execution = self._engine.create_execution_context(self._trt.ExecutionContextAllocationStrategy.USER_MANAGED)
+            if execution is None or not execution.set_optimization_profile_async(index, stream):
                 raise HybridStitchError(
                     f"the {self.manifest.component} engine cannot use its profile "
                     f"{self.manifest.profiles[index].name}: {self._log.last_error()}"
                 )
-            self._contexts[index] = Context(context)
+            self._contexts[index] = Context(execution)
         return self._contexts[index]
 
     def _set_shapes(self, context: Context, inputs: Mapping[str, Tensor], lengths: dict[str, int]) -> None:
         context.lengths = None  # until all of this has succeeded
         for name, tensor in inputs.items():
-            if not context.context.set_input_shape(name, tuple(tensor.shape)):
+            if not context.execution.set_input_shape(name, tuple(tensor.shape)):
                 raise HybridStitchError(
                     f"the {self.manifest.component} engine refuses {name} of shape {list(tensor.shape)}: "
                     f"{self._log.last_error()}"
                 )
-        if unclear := context.context.infer_shapes():
+        if unclear := context.execution.infer_shapes():
             raise HybridStitchError(f"the {self.manifest.component} engine cannot tell the shape of {unclear[0]}")
-        context.scratch_bytes = context.context.update_device_memory_size_for_shapes()
+        context.scratch_bytes = context.execution.update_device_memory_size_for_shapes()
         context.scratch_address = None
-        context.shapes = {name: tuple(context.context.get_tensor_shape(name)) for name in self.manifest.outputs}
+        context.shapes = {name: tuple(context.execution.get_tensor_shape(name)) for name in self.manifest.outputs}
         context.lengths = lengths
 
     def _lend_scratch(self, context: Context) -> None:
@@ -114,7 +127,7 @@ class TensorRTEngine:
             self._scratch = self._empty((context.scratch_bytes + _ALIGNMENT,), torch.uint8)
         address = -(-self._scratch.data_ptr() // _ALIGNMENT) * _ALIGNMENT
         if address != context.scratch_address:
-            context.context.set_device_memory(address, context.scratch_bytes)
+            context.execution.set_device_memory(address, context.scratch_bytes)
             context.scratch_address = address
 
     def _results(self, context: Context, outputs: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
@@ -161,7 +174,7 @@ class TensorRTEngine:
             )
 
     def _open_trouble(self, plan: Path) -> str:
-        reason = self._log.last_error()
+        reason = self._log.first_error()
         if "memory" in reason.lower():
             free = torch.cuda.mem_get_info(self.device)[0] / 2**30
             size = plan.stat().st_size / 2**30
@@ -175,8 +188,8 @@ class TensorRTEngine:
 class Context:
     """An execution context and what was last set on it."""
 
-    def __init__(self, context: Any) -> None:
-        self.context = context
+    def __init__(self, execution: Any) -> None:
+        self.execution = execution
         self.lengths: dict[str, int] | None = None
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.scratch_bytes = 0
@@ -188,5 +201,5 @@ class Context:
         for name, tensor in tensors.items():
             address = tensor.data_ptr() or nothing
             if self._addresses.get(name) != address:
-                self.context.set_tensor_address(name, address)
+                self.execution.set_tensor_address(name, address)
                 self._addresses[name] = address

@@ -39,7 +39,7 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 def make_log(trt: Any) -> Any:
     """An ILogger that keeps what went wrong instead of printing it; `messages` lists errors and warnings, oldest
-    first, and `last_error()` says the last error in one line."""
+    first; `first_error()` and `last_error()` say one in a line: the cause of a failed call, and of a failed run."""
 
     class Log(trt.ILogger):
         def __init__(self) -> None:
@@ -54,8 +54,14 @@ def make_log(trt: Any) -> Any:
         def errors(self) -> list[str]:
             return [text for is_error, text in self.messages if is_error]
 
+        def first_error(self) -> str:
+            return self._line(0)
+
         def last_error(self) -> str:
+            return self._line(-1)
+
+        def _line(self, index: int) -> str:
             errors = self.errors()
-            return " ".join(errors[-1].split()) if errors else "it gave no reason"
+            return " ".join(errors[index].split()) if errors else "it gave no reason"
 
     return Log()

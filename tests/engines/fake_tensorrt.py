@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from typing_extensions import Buffer
 
 from hybridstitch.engines.manifest import Manifest
 
@@ -41,8 +42,8 @@ class Runtime:
     def __init__(self, log: Any) -> None:
         self.log = log
 
-    def deserialize_cuda_engine(self, content: bytes) -> Any:
-        if content != b"plan":
+    def deserialize_cuda_engine(self, content: Buffer) -> Any:
+        if bytes(memoryview(content)) != b"plan":
             self.log.log(ILogger.Severity.ERROR, "Serialization assertion magicTagRead == kMAGIC_TAG failed.")
             return None
         return Plan(self.log)

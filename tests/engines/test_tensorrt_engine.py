@@ -129,9 +129,10 @@ def test_the_log_keeps_errors_apart_from_warnings():
     assert log.last_error() == "it gave no reason"
     log.log(severity.ERROR, "first\n   line")
     log.log(severity.WARNING, "a warning")
+    log.log(severity.INTERNAL_ERROR, "second")
     log.log(severity.INFO, "noise")
-    assert log.messages == [(True, "first\n   line"), (False, "a warning")]
-    assert log.last_error() == "first line"
+    assert log.messages == [(True, "first\n   line"), (False, "a warning"), (True, "second")]
+    assert (log.first_error(), log.last_error()) == ("first line", "second")
 
 
 def test_a_tensorrt_that_is_too_old_is_refused(monkeypatch):

@@ -1,0 +1,82 @@
+"""What our code touches of TensorRT's Python API, read from the code itself.
+
+    python -m tests.engines.touched MODULE_FOLDER MODULE ...
+
+checks each dotted name that follows against a module, and prints those that it lacks.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import get_args, get_type_hints
+
+ENGINES = Path(__file__).parents[2] / "engines"
+SOURCES = ("tensorrt_module.py", "tensorrt_build.py", "tensorrt_engine.py")
+RTX_ALONE = {"_set_targets"}  # functions that TensorRT itself never runs
+CLASSES = {
+    "trt": "",
+    "self._trt": "",
+    "builder": "Builder",
+    "network": "INetworkDefinition",
+    "parser": "OnnxParser",
+    "error": "ParserError",
+    "config": "IBuilderConfig",
+    "shapes": "IOptimizationProfile",
+    "runtime": "Runtime",
+    "self._runtime": "Runtime",
+    "engine": "ICudaEngine",
+    "self._engine": "ICudaEngine",
+    "execution": "IExecutionContext",
+    "self.execution": "IExecutionContext",
+    "context.execution": "IExecutionContext",
+    "levels": "ILogger.Severity",
+    "config.get_timing_cache()": "ITimingCache",
+}
+"""What the names in our code stand for."""
+
+
+def touched(*, rtx: bool) -> set[str]:
+    """Dotted names, such as "IBuilderConfig.set_flag" and "BuilderFlag.WEIGHT_STREAMING"."""
+    from hybridstitch.engines.options import BuildOptions
+
+    names: set[str] = set()
+    for source in SOURCES:
+        for node in _nodes(ast.parse((ENGINES / source).read_text()), skip=set() if rtx else RTX_ALONE):
+            if isinstance(node, ast.Attribute):
+                owner = CLASSES.get(ast.unparse(node.value))
+                if owner is not None:
+                    names.add(f"{owner}.{node.attr}".lstrip("."))
+                elif ast.unparse(node.value).startswith(("trt.", "self._trt.")):
+                    names.add(ast.unparse(node).removeprefix("self._trt.").removeprefix("trt."))
+    levels = next(kind for kind in get_args(get_type_hints(BuildOptions)["hardware_compatible"]) if get_args(kind))
+    names |= {f"HardwareCompatibilityLevel.{level.upper()}" for level in get_args(levels)}
+    return names
+
+
+def _nodes(tree: ast.AST, skip: set[str]) -> Iterator[ast.AST]:
+    for node in ast.iter_child_nodes(tree):
+        if not (isinstance(node, ast.FunctionDef) and node.name in skip):
+            yield node
+            yield from _nodes(node, skip)
+
+
+def missing(module: object, names: set[str]) -> list[str]:
+    """The names that a module does not have."""
+    return sorted(name for name in names if not _has(module, name))
+
+
+def _has(owner: object, name: str) -> bool:
+    for part in name.split("."):
+        if not hasattr(owner, part):
+            return False
+        owner = getattr(owner, part)
+    return True
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, sys.argv[1])
+    print(*missing(importlib.import_module(sys.argv[2]), set(sys.argv[3:])))
