@@ -150,6 +150,8 @@ def _save(result: Any, pipe: Any, paths: list[Path], save_mask: bool) -> dict[st
         )
     return {
         "pictures": pictures,
+        "seed": pictures[0]["seed"],
+        "plan": pictures[0]["plan"],
         "pair": pipe.recipe.name,
         "backend": pipe.backend,
         "device": str(pipe.device),

@@ -76,7 +76,7 @@ def sample(
         token_bucket: masked token counts are rounded up to a multiple of this.
         on_step: called after each step; what it raises ends the run.
 
-    Source: HybridStitch, arXiv 2603.07815, section 3; docs/method.md has it as a table.
+    Source: HybridStitch, arXiv 2603.07815, section 3; the README has it as a table.
     """
     schedule, residual, trace = plan.schedule, Residual(plan.residual), Trace(plan.schedule)
     count = masked_count(noise.shape[1], plan.mask_ratio, token_bucket)
