@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -17,11 +18,12 @@ from hybridstitch.method.geometry import Geometry
 from hybridstitch.method.recipe import Recipe
 
 from .backends import Backend, Hardware, find_backend, hardware, require_gpu
+from .disk import require_space
 from .graph import COMPONENTS, Graph, exported_components, read_graph
 from .manifest import Manifest, changes, our_version
 from .options import BuildOptions, rtx_targets
 from .profiles import profiles_for
-from .store import Store, default_folder, require_space
+from .store import Store, default_folder
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,7 @@ def build_pair(
     _ = known.version
     options.check(backend)
     source = Path(onnx_dir)
+    _check_pair(source, recipe)
     graphs = [read_graph(source / name) for name in _choose(source, components)]
     geometry = _geometry(source)
     wanted = [_manifest(recipe, graph, geometry, known, options) for graph in graphs]
@@ -161,6 +164,19 @@ def _choose(source: Path, components: Sequence[str] | None) -> list[str]:
             state = "is not exported" if name in COMPONENTS else "is unknown"
             raise HybridStitchError(f"component {name!r} {state}; {source} holds {', '.join(exported)}")
     return [name for name in exported if components is None or name in components]
+
+
+def _check_pair(source: Path, recipe: Recipe) -> None:
+    """Refuse the export of another pair."""
+    try:
+        exported = json.loads((source / "assets" / "pair.json").read_text(encoding="utf-8"))["pair"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return  # exported component by component; each is checked when it is read
+    if exported != recipe.name:
+        raise HybridStitchError(
+            f"{source} holds the export of pair {exported!r}, not of {recipe.name!r}; "
+            f"run hybridstitch-trt export --pair {recipe.name}"
+        )
 
 
 def _geometry(source: Path) -> Geometry:

@@ -29,13 +29,14 @@ def interruptible(work: Callable[[], Result], cancel: Callable[[], None]) -> Res
             failures.append(failure)
 
     worker = threading.Thread(target=run, name="builder", daemon=True)
-    worker.start()
     try:
+        worker.start()
         while worker.is_alive():
             worker.join(timeout=0.2)
     except KeyboardInterrupt:
         cancel()
-        worker.join()
+        if worker.is_alive():
+            worker.join()
         raise
     if failures:
         raise failures[0]

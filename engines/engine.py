@@ -18,7 +18,7 @@ from .profiles import refusal, resolve
 class Engine(Protocol):
     """One component of a pair, ready to be called.
 
-    The tensors of each component are in docs/engines.md; `manifest.inputs` and `manifest.outputs` list them.
+    Which tensors: `manifest.inputs` and `manifest.outputs`.
     """
 
     @property

@@ -13,10 +13,7 @@ next build.
 
 from __future__ import annotations
 
-import errno
-import hashlib
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -28,11 +25,11 @@ from filelock import FileLock, Timeout
 
 from hybridstitch.method.errors import HybridStitchError
 
+from .disk import UNFINISHED, file_sha256, flush, folder_sha256, remove, write_atomically, writing
 from .manifest import Manifest, StoredFile
 
 MANIFEST = "manifest.json"
 LOCK = ".lock"
-_UNFINISHED = ".building-"
 _OURS = ("plan-*", "position-*")  # the names of engine files; nothing else is ever swept away
 
 
@@ -155,7 +152,7 @@ class Store:
         with writing(self.folder):
             home = self.folder / component
             home.mkdir(exist_ok=True)
-            space = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=home))
+            space = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=home))
         try:
             yield space
         finally:
@@ -173,30 +170,30 @@ class Store:
             stored = {role: _describe(path) for role, path in files.items()}
             for path in files.values():
                 path.chmod(0o644)  # safetensors writes files for their owner alone
-                _flush(path)
+                flush(path)
                 path.replace(home / path.name)
             manifest = replace(manifest, files=stored)
-            _write_atomically(home / MANIFEST, json.dumps(manifest.as_json(), indent=1) + "\n")
+            write_atomically(home / MANIFEST, json.dumps(manifest.as_json(), indent=1) + "\n")
             self._sweep()
         return manifest
 
     def update(self, manifest: Manifest) -> Manifest:
         """Rewrite a manifest whose files stay."""
         with writing(self.folder):
-            _write_atomically(
+            write_atomically(
                 self.folder / manifest.component / MANIFEST, json.dumps(manifest.as_json(), indent=1) + "\n"
             )
         return manifest
 
     def add_assets(self, source: Path) -> str:
         """Copy a folder of assets into the store and return the name that it has there."""
-        name = f"assets-{_hash_folder(source)[:12]}"
+        name = f"assets-{folder_sha256(source)[:12]}"
         if not (self.folder / name).is_dir():
             with writing(self.folder):
-                space = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=self.folder))
+                space = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=self.folder))
                 shutil.copytree(source, space, dirs_exist_ok=True)
                 for path in (path for path in space.rglob("*") if path.is_file()):
-                    _flush(path)
+                    flush(path)
                 space.chmod(0o755)
                 space.replace(self.folder / name)
         return name
@@ -226,88 +223,12 @@ class Store:
             kept_assets.add(manifest.assets)
             kept = {file.name for file in manifest.files.values()}
             for pattern in _OURS:
-                _remove(path for path in (self.folder / component).glob(pattern) if path.name not in kept)
-        _remove(self.folder.glob(f"{_UNFINISHED}*"))
-        _remove(self.folder.glob(f"*/{_UNFINISHED}*"))
+                remove(path for path in (self.folder / component).glob(pattern) if path.name not in kept)
+        remove(self.folder.glob(f"{UNFINISHED}*"))
+        remove(self.folder.glob(f"*/{UNFINISHED}*"))
         if kept_assets:
-            _remove(path for path in self.folder.glob("assets-*") if path.name not in kept_assets)
-
-
-@contextmanager
-def writing(folder: Path) -> Iterator[None]:
-    """Turn what can go wrong while a folder is written into one line.
-
-    Raises:
-        HybridStitchError: no space left, or no right to write.
-    """
-    try:
-        yield
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            free = shutil.disk_usage(_existing(folder)).free / 2**30
-            raise HybridStitchError(
-                f"no space left to write {folder}: {free:.1f} GiB free; make room or choose another --out"
-            ) from None
-        reason = error.strerror or str(error)
-        raise HybridStitchError(f"engines cannot be written to {folder}: {reason}; choose another --out") from None
-
-
-def require_space(folder: Path, needed: int, what: str) -> None:
-    """Refuse to begin what cannot end.
-
-    Raises:
-        HybridStitchError: less than `needed` bytes are free.
-    """
-    free = shutil.disk_usage(_existing(folder)).free
-    if free < needed:
-        raise HybridStitchError(
-            f"not enough disk for {what}: about {needed / 2**30:.1f} GiB needed in {folder}, "
-            f"{free / 2**30:.1f} GiB free; make room or choose another --out"
-        )
-
-
-def _existing(folder: Path) -> Path:
-    return next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+            remove(path for path in self.folder.glob("assets-*") if path.name not in kept_assets)
 
 
 def _describe(path: Path) -> StoredFile:
     return StoredFile(path.name, path.stat().st_size, file_sha256(path))
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file, as hexadecimal digits."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _hash_folder(folder: Path) -> str:
-    digest = hashlib.sha256()
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        digest.update(f"{path.relative_to(folder).as_posix()}\0{file_sha256(path)}\n".encode())
-    return digest.hexdigest()
-
-
-def _write_atomically(path: Path, text: str) -> None:
-    """A reader sees the old text or the new one, also after a crash."""
-    space = path.with_name(f"{_UNFINISHED}{path.name}")
-    space.write_text(text, encoding="utf-8")
-    _flush(space)
-    space.replace(path)
-    _flush(path.parent)
-
-
-def _flush(path: Path) -> None:
-    """Make a file (or a folder's entries) survive a power cut."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _remove(paths: Iterator[Path]) -> None:
-    for path in list(paths):
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)

@@ -150,7 +150,7 @@ def run_killed(export: Path, folder: Path, moment: str) -> int:
         def die(*_):
             os.kill(os.getpid(), signal.SIGKILL)
 
-        replace, flush, moment = Path.replace, store._flush, {moment!r}
+        replace, moment = Path.replace, {moment!r}
         if moment == "built, nothing moved":
             store.Store.commit = die
         elif moment == "plan moved":
@@ -303,7 +303,7 @@ def test_a_full_disk_is_told_in_a_line_and_leaves_the_old_engine(export, folder,
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("hybridstitch.engines.store._flush", full)
+    monkeypatch.setattr("hybridstitch.engines.store.flush", full)
     with pytest.raises(
         HybridStitchError, match=r"no space left to write \S+: .* GiB free; make room or choose another"
     ):
@@ -350,6 +350,14 @@ def test_a_damaged_export_is_told(export, folder, damage, message):
 
 def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:100])
+
+
+def test_the_export_of_another_pair_is_refused(export, folder):
+    (export / "assets" / "pair.json").write_text('{"pair": "sd35"}')
+    with pytest.raises(
+        HybridStitchError, match=r"holds the export of pair 'sd35', not of 'mini'; run hybridstitch-trt exp"
+    ):
+        build(export, folder)
 
 
 def test_a_component_that_is_not_there_is_told(export, folder):
