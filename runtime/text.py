@@ -82,15 +82,15 @@ class TextEncoders:
         return torch.cat(parts, dim=1), pooled
 
     def _call(self, index: int, prompts: Sequence[str], around: Around) -> Mapping[str, Tensor]:
-        ids = self._ids(index, prompts)
+        ids = self.token_ids(index, prompts)
         with around(self._engines[index].manifest.component):
             return self._engines[index]({"input_ids": ids})
 
     def _limit(self, index: int) -> int:
         return self._t5_tokens if index == 2 else self._tokenizers[index].model_max_length
 
-    def _ids(self, index: int, prompts: Sequence[str]) -> Tensor:
-        """Token ids [B, L], padded and cut to the encoder's length."""
+    def token_ids(self, index: int, prompts: Sequence[str]) -> Tensor:
+        """Token ids [B, L] for the encoder of that index, padded and cut to its length."""
         batch = self._tokenizers[index](
             list(prompts), padding="max_length", max_length=self._limit(index), truncation=True, return_tensors="pt"
         )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from hybridstitch.method.errors import HybridStitchError
 
-from . import build, doctor, run
+from . import build, doctor, run, verify
 from .arguments import Parser
 
 
@@ -22,19 +22,20 @@ def parser() -> Parser:
     run.add_to(commands)
     build.add_export_to(commands)
     build.add_build_to(commands)
+    verify.add_to(commands)
     doctor.add_to(commands)
     return top
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command. Returns the exit code: 0, 2 for bad input (one line on stderr), 130 for Ctrl-C."""
+    """Run one command. Returns the exit code: 0, 1 where `verify` found something off, 2 for bad input (one line on
+    stderr), 130 for Ctrl-C."""
     parsed = parser().parse_args(arguments)
     try:
-        parsed.call(parsed)
+        return parsed.call(parsed) or 0
     except HybridStitchError as error:
         print(f"hybridstitch-trt {parsed.command}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"hybridstitch-trt {parsed.command}: stopped", file=sys.stderr)
         return 130
-    return 0

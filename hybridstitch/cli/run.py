@@ -90,7 +90,7 @@ def run(arguments: argparse.Namespace) -> None:
     seed = arguments.seed or 0
     paths = picture_paths(arguments.out, prompts, seed, plan.method)
 
-    _quiet()
+    quiet()
     from hybridstitch.runtime.pipeline import HybridStitch  # slow imports, after what can be refused without them
 
     start = time.perf_counter()
@@ -198,7 +198,7 @@ def _like(arguments: argparse.Namespace) -> None:
     arguments.pair = arguments.pair or made["pair"]
 
 
-def _quiet() -> None:
+def quiet() -> None:
     """Libraries warn about things that a user of this command can do nothing about."""
     if not sys.warnoptions:
         warnings.simplefilter("ignore")

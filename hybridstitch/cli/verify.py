@@ -1,0 +1,178 @@
+"""`hybridstitch-trt verify`: built engines against the checkpoints that they came from."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from .arguments import DEFAULT_PAIR, Parser, add_backend, add_pair, whole
+from .run import quiet
+
+if TYPE_CHECKING:
+    from hybridstitch.runtime.verify_report import ProfileReport, Report
+    from hybridstitch.runtime.verify_stages import StageReport
+
+OK, OFF = "[green]ok[/]", "[bold red]off[/]"
+
+
+def add_to(commands: Any) -> None:
+    parser: Parser = commands.add_parser(
+        "verify",
+        help="compare built engines with PyTorch",
+        description="Run every engine and PyTorch on the same inputs, at the smallest, typical and largest lengths of "
+        "each profile and between them, then a short run of each stage. Exit code 1 when something is off.",
+    )
+    parser.set_defaults(call=verify)
+    add_pair(parser)
+    add_backend(parser)
+    parser.add_argument(
+        "--engines",
+        metavar="DIR",
+        help="where they were built (default: build/PAIR/BACKEND); plans can run code: name only folders you trust",
+    )
+    parser.add_argument(
+        "--component", action="append", metavar="NAME", help="repeatable; only these, and no stages (default: all)"
+    )
+    parser.add_argument("--quick", action="store_true", help="two lengths for each profile instead of seven")
+    parser.add_argument("--seed", type=whole("seed"), default=0, metavar="N", help="of all noise (default: 0)")
+    parser.add_argument("--threads", type=whole("threads", 1), metavar="N", help="CPU threads (default: the cores)")
+    parser.add_argument("--json", action="store_true", help="one JSON report on stdout instead of the table")
+
+
+def verify(arguments: argparse.Namespace) -> int:
+    """Compare and report. Returns the exit code: 0 when all is right, 1 when something is off."""
+    quiet()
+    import torch
+
+    from hybridstitch.runtime.verify import verify_pair  # slow imports
+
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    with _bar() as show:
+        report = verify_pair(
+            arguments.pair or DEFAULT_PAIR,
+            engines=arguments.engines,
+            backend=arguments.backend,
+            components=arguments.component or (),
+            quick=arguments.quick,
+            threads=arguments.threads,
+            seed=arguments.seed,
+            progress=show,
+        )
+    if arguments.json:
+        print(json.dumps(report.as_dict(), indent=1))
+    else:
+        _print(report)
+    return 0 if report.ok else 1
+
+
+@contextmanager
+def _bar() -> Iterator[Callable[[str, int, int], None]]:
+    """A bar on stderr; yields what to call with what comes next, how much is done and of how much."""
+    columns = (TextColumn("{task.description:>28}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(file=sys.stderr), transient=True) as bar:
+        task = bar.add_task("loading", total=None)
+        yield lambda what, done, total: bar.update(task, description=what, completed=done, total=total)
+
+
+def _print(report: Report) -> None:
+    console = Console(highlight=False, soft_wrap=True)
+    title = f"engines of pair {report.pair} for {report.backend} against PyTorch on {report.device}"
+    table = Table(title=escape(title), title_justify="left", title_style="bold", box=None, pad_edge=False)
+    for column in ("", "profile", "calls", "worst", "relative L2", "at most", "1 - cosine", "at most", "worst row"):
+        table.add_column(column, justify="left" if column in ("", "profile", "worst") else "right")
+    for column in ("at most", "seconds", ""):
+        table.add_column(column, justify="right")
+    shown = ""
+    for profile in report.profiles:
+        _add_profile(table, profile, "" if profile.component == shown else profile.component)
+        shown = profile.component
+    console.print(table)
+    if report.stages:
+        console.print()
+        console.print(_stage_table(report.stages))
+    console.print()
+    for failure in report.failures:
+        console.print(f"[red]off[/]  {escape(failure)}")
+    console.print(_verdict(report))
+
+
+def _add_profile(table: Table, profile: ProfileReport, name: str) -> None:
+    bounds, worst = profile.bounds, profile.worst
+    case, found = worst if worst else (None, None)
+    table.add_row(
+        name,
+        escape(profile.profile),
+        str(len(profile.cases)),
+        escape(f"{found.output} {case.place}") if found and case else "",
+        _number(found and found.relative_l2),
+        _number(bounds.relative_l2),
+        _number(found.error_of_cosine if found else None),
+        _number(1 - bounds.cosine),
+        _number(found and found.worst_row),
+        _number(bounds.worst_row),
+        f"{profile.seconds:.2f}",
+        OFF if profile.failures else OK,
+    )
+
+
+def _stage_table(stages: tuple[StageReport, ...]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for column in (
+        "",
+        "steps",
+        "relative L2",
+        "at most",
+        "worst row",
+        "at most",
+        "same mask",
+        "at least",
+        "seconds",
+        "",
+    ):
+        table.add_column(column, justify="left" if column == "" and not table.columns else "right")
+    for stage in stages:
+        masked = stage.same_mask is not None
+        table.add_row(
+            f"{stage.stage} stage",
+            str(stage.steps),
+            _number(stage.tokens.relative_l2),
+            _number(stage.bounds.relative_l2),
+            _number(stage.tokens.worst_row),
+            _number(stage.bounds.worst_row),
+            _percent(stage.same_mask),
+            _percent(stage.least_same_mask if masked else None),
+            f"{stage.seconds:.2f}",
+            OFF if stage.failures else OK,
+        )
+    return table
+
+
+def _verdict(report: Report) -> str:
+    calls = sum(len(profile.cases) for profile in report.profiles)
+    done = f"{calls} calls and {len(report.stages)} stages in {report.seconds:.0f} s"
+    worst = report.worst
+    nearest = ""
+    if worst:
+        profile, case, found = worst
+        nearest = f"; worst: {profile.component}, {case}, {found.output}, {found.numbers()}"
+    if report.ok:
+        return f"[green]all right[/]: {done}{escape(nearest)}"
+    return f"[bold red]{len(report.failures)} off[/]: {done}{escape(nearest)}"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1e}"
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{share:.0%}".replace("%", " %")
