@@ -1,0 +1,63 @@
+"""What ONNX Runtime's builder says when it cannot build."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from hybridstitch.engines.build import build_pair
+from hybridstitch.engines.graph import read_graph
+from hybridstitch.engines.load import load_manifest
+from hybridstitch.engines.onnxruntime_build import _explain
+from hybridstitch.method.errors import HybridStitchError
+
+from .handmade import make_recipe, write_export
+
+
+@pytest.fixture
+def export(tmp_path):
+    return write_export(tmp_path / "onnx")
+
+
+def add_nodes(export, nodes):
+    """Put nodes behind the velocity of the small model."""
+    path = export / "small" / "model.onnx"
+    model = onnx.load(path, load_external_data=False)
+    model.graph.node[-1].output[0] = "before"
+    model.graph.node.extend(nodes)
+    model.opset_import.append(helper.make_opsetid("odd", 1))
+    onnx.save(model, path)
+
+
+def test_a_dtype_without_kernels_is_told_with_the_one_that_has_them(export, tmp_path):
+    nodes = [
+        helper.make_node("Cast", ["before"], ["half"], to=TensorProto.BFLOAT16),
+        helper.make_node("Add", ["half", "half"], ["double"]),
+        helper.make_node("Cast", ["double"], ["velocity"], to=TensorProto.FLOAT),
+    ]
+    add_nodes(export, nodes)
+    with pytest.raises(HybridStitchError, match=r"ONNX Runtime has no CPU kernel for the small graph: .*Add"):
+        build_pair(make_recipe(), export, tmp_path / "build", components=["small"])
+    graph = replace(read_graph(export / "small"), dtype="bfloat16")
+    message = _explain(graph, type("NotImplemented", (Exception,), {})("Add(14)"))
+    assert (
+        message
+        == "ONNX Runtime has no CPU kernel for the small graph of dtype bfloat16; export in float32 for it: Add(14)"
+    )
+
+
+def test_a_graph_that_onnx_runtime_does_not_take_is_told_and_nothing_is_left(export, tmp_path):
+    add_nodes(export, [helper.make_node("Unheard", ["before"], ["velocity"], domain="odd")])
+    with pytest.raises(HybridStitchError, match=r"ONNX Runtime refuses the small graph: .*Unheard"):
+        build_pair(make_recipe(), export, tmp_path / "build", components=["small"])
+    with pytest.raises(HybridStitchError, match=r"the small engine of pair '\S+' is not built"):
+        load_manifest(tmp_path / "build", "small")
+    assert not list((tmp_path / "build" / "small").iterdir())
+
+
+def test_too_little_memory_is_told_with_the_size_of_the_weights(export):
+    message = _explain(read_graph(export / "large"), MemoryError("std::bad_alloc"))
+    assert message == "not enough memory to build large: its weights alone take 0.0 GiB (std::bad_alloc)"
