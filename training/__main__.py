@@ -10,6 +10,7 @@ import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.transformers.transformer_sd3 import SD3Transformer2DModel
 
+from training import workers
 from training.diffusion import LARGE, SMALL, Phase, TransformerSettings, build, train_phase
 from training.latents import LatentCache, fill_cache
 from training.loop import Budget, Optimization
@@ -19,7 +20,7 @@ from training.vae import VaeSettings, reconstruction_quality, train_vae
 from training.world import caption, sample_scene
 
 ROOT = Path(__file__).parent.parent
-SAMPLE_SECONDS = 240  # between two sheets of sample pictures
+SAMPLE_SECONDS = 400  # between two sheets of sample pictures
 GPU_BATCH = 8  # a GPU takes this many times the batch
 
 # Minutes of each stage on two CPU cores; `--minutes` stretches them all.
@@ -34,9 +35,9 @@ MINUTES = {
 CACHED = {64: 24576, 128: 24576}  # pictures encoded for the phases of that size
 PHASES = {
     "large-64": Phase("large-64", 64, 32, Optimization(rate=1e-3, warmup=300, final=0.3), 1.5, train_text=True),
-    "large-128": Phase("large-128", 128, 32, Optimization(rate=7e-4, warmup=200), 2.0),
+    "large-128": Phase("large-128", 128, 16, Optimization(rate=7e-4, warmup=200), 2.0),
     "small-64": Phase("small-64", 64, 32, Optimization(rate=1.5e-3, warmup=300, final=0.3), 1.5),
-    "small-128": Phase("small-128", 128, 32, Optimization(rate=1e-3, warmup=200), 2.0),
+    "small-128": Phase("small-128", 128, 16, Optimization(rate=1e-3, warmup=200), 2.0),
 }
 STAGES = (*MINUTES, "ship")
 
@@ -60,7 +61,8 @@ class Run:
 
 def run_vae(run: Run) -> None:
     vae = train_vae(run.folder / "vae", run.budget("vae"), run.seed, run.device, VaeSettings())
-    print(f"vae: {reconstruction_quality(vae):.2f} dB on held-out pictures")
+    if workers.rank() == 0:
+        print(f"vae: {reconstruction_quality(vae):.2f} dB on held-out pictures")
 
 
 def run_text(run: Run) -> None:
@@ -79,6 +81,9 @@ def run_transformer(run: Run, stage: str) -> None:
     tokenizer, text = load_text(text_folder, run.device, run.folder / "text" / "tokenizer")
     start = None if picture == "64" else run.folder / f"{size}-64"
     transformer = load_transformer(LARGE if size == "large" else SMALL, start).to(run.device)  # pyright: ignore
+    with workers.first_alone() as first:
+        if first:
+            load_cache(run, vae, phase.picture)
     cache = load_cache(run, vae, phase.picture)
     folder = run.folder / stage
     pipeline = pipeline_of(transformer, vae, tokenizer, text)
@@ -105,13 +110,17 @@ def run_transformer(run: Run, stage: str) -> None:
         run.compiled,
         sample,
     )
-    transformer.save_pretrained(folder / "transformer")
-    if phase.train_text:
-        save_encoders(text, folder)
+    with workers.first_alone() as first:
+        if first:
+            transformer.save_pretrained(folder / "transformer")
+        if first and phase.train_text:
+            save_encoders(text, folder)
 
 
 def run_ship(run: Run) -> None:
     """Write both folders from the newest weights there are."""
+    if workers.rank() > 0:
+        return
     tokenizer = run.folder / "text" / "tokenizer"
     _, text = load_text(run.folder / "large-64", torch.device("cpu"), tokenizer)
     for size in ("large", "small"):
@@ -183,6 +192,7 @@ def main() -> None:
         cached=CACHED if arguments.cached is None else dict.fromkeys(CACHED, arguments.cached),
         compiled=not arguments.eager,
     )
+    workers.join(run.device)
     actions: dict[str, Callable[[Run], None]] = {"vae": run_vae, "text": run_text, "ship": run_ship}
     for stage in arguments.stages:
         if stage in actions:

@@ -5,7 +5,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from training.shapes import SHAPES, TEXTURES
@@ -18,7 +18,8 @@ ATTRIBUTES: dict[str, Sequence[str]] = {
     "size": SIZES,
 }
 SIDE = 64  # pictures are compared at this size
-OFFSETS = (-0.02, 0.0, 0.02)  # the jitter of places that a candidate may take, in shares of the width
+COARSE = (-0.02, 0.0, 0.02)  # offsets of an object, in shares of the width, among which it is first found
+FINE = (-0.01, 0.0, 0.01)  # and those that each candidate may take from there
 
 
 def attribute_accuracy(pictures: Tensor, scenes: Sequence[Scene]) -> dict[str, float]:
@@ -37,46 +38,55 @@ def attribute_accuracy(pictures: Tensor, scenes: Sequence[Scene]) -> dict[str, f
 
 
 def _judge(picture: Tensor, scene: Scene) -> dict[str, list[bool]]:
-    small = torch.nn.functional.interpolate(picture[None], size=(SIDE, SIDE), mode="area")
+    small = F.interpolate(picture[None], size=(SIDE, SIDE), mode="area")
     right: dict[str, list[bool]] = {}
+    if scene.relation is not None:
+        errors = _errors(small, [scene, _exchanged(scene)])
+        right["place"] = [bool(errors[0] < errors[1])]
+    for index in range(len(scene.items)):
+        moved = list(_moves(scene, index, COARSE))
+        scene = moved[int(_errors(small, moved).argmin())]
     for name, values in ATTRIBUTES.items():
         for index, item in enumerate(scene.items):
-            told = getattr(item, name)
-            candidates = {value: _with_value(scene, index, name, value) for value in values}
-            right.setdefault(name, []).append(_closest(small, candidates) == told)
-    grounds = {value: replace(scene, background=value) for value in BACKGROUNDS}
-    right["background"] = [_closest(small, grounds) == scene.background]
-    if scene.relation is not None:
-        right["place"] = [_closest(small, {"told": scene, "exchanged": _exchanged(scene)}) == "told"]
+            candidates = [_with_value(scene, index, name, value) for value in values]
+            best = _closest(small, [list(_moves(candidate, index, FINE)) for candidate in candidates])
+            right.setdefault(name, []).append(values[best] == getattr(item, name))
+    grounds = [replace(scene, background=background) for background in BACKGROUNDS]
+    right["background"] = [grounds[int(_errors(small, grounds).argmin())] == scene]
     return right
 
 
+def _errors(picture: Tensor, scenes: Sequence[Scene]) -> Tensor:
+    """Mean squared difference of each scene's rendering to picture [1, 3, SIDE, SIDE]."""
+    return ((render(scenes, SIDE, picture.device) - picture) ** 2).mean(dim=(1, 2, 3))
+
+
+def _closest(picture: Tensor, candidates: Sequence[Sequence[Scene]]) -> int:
+    """The index of the candidate that comes closest in its best variant; all have equally many."""
+    errors = _errors(picture, list(itertools.chain.from_iterable(candidates)))
+    return int(errors.view(len(candidates), -1).amin(dim=1).argmin())
+
+
 def _with_value(scene: Scene, index: int, attribute: str, value: str) -> Scene:
-    items = list(scene.items)
-    words = {"size": items[index].size, "texture": items[index].texture}
-    words |= {"color": items[index].color, "shape": items[index].shape, attribute: value}
-    items[index] = replace(items[index], **words)
-    # The radius follows from the size and from whether there is a second object: read it back from the caption.
-    return read_caption(caption(replace(scene, items=tuple(items))))
+    """The scene with another value; a size brings the radius of that size along, and centres stay."""
+    changed = _with_item(scene, index, replace(scene.items[index], **{attribute: value}))
+    if attribute != "size":
+        return changed
+    radius = read_caption(caption(changed)).items[index].radius
+    return _with_item(changed, index, replace(changed.items[index], radius=radius))
+
+
+def _moves(scene: Scene, index: int, offsets: Sequence[float]) -> Iterator[Scene]:
+    """The scene with one object at each pair of offsets."""
+    item = scene.items[index]
+    for dx, dy in itertools.product(offsets, offsets):
+        yield _with_item(scene, index, replace(item, center=(item.center[0] + dx, item.center[1] + dy)))
+
+
+def _with_item(scene: Scene, index: int, item: Item) -> Scene:
+    return replace(scene, items=(*scene.items[:index], item, *scene.items[index + 1 :]))
 
 
 def _exchanged(scene: Scene) -> Scene:
     first, second = scene.items
     return read_caption(caption(replace(scene, items=(second, first))))
-
-
-def _closest(picture: Tensor, candidates: dict[str, Scene]) -> str:
-    """The candidate that renders closest to picture [1, 3, SIDE, SIDE] at its best jitter."""
-    moved = [scene for candidate in candidates.values() for scene in _jitters(candidate)]
-    errors = ((render(moved, SIDE, picture.device) - picture) ** 2).mean(dim=(1, 2, 3))
-    best = errors.view(len(candidates), -1).amin(dim=1).argmin()
-    return list(candidates)[int(best)]
-
-
-def _jitters(scene: Scene) -> Iterator[Scene]:
-    for dx, dy in itertools.product(OFFSETS, OFFSETS):
-        yield replace(scene, items=tuple(_moved(item, dx, dy) for item in scene.items))
-
-
-def _moved(item: Item, dx: float, dy: float) -> Item:
-    return replace(item, center=(item.center[0] + dx, item.center[1] + dy))

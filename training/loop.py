@@ -17,6 +17,8 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from training import workers
+
 
 @dataclass(frozen=True)
 class Budget:
@@ -70,7 +72,8 @@ def train(
 ) -> None:
     """Train `module` in place until the budget is spent, and leave the averaged weights in it.
 
-    loss_of(step, progress) draws the batch of that step and returns its loss. Everything needed to go on lies in
+    loss_of(draw, progress) draws a batch by its number and returns its loss; where several processes train together,
+    each takes its own numbers and the gradients are averaged. Everything needed to go on lies in
     folder/checkpoint.pt, the course of the loss in folder/loss.jsonl. `on_save` sees the averaged weights whenever
     a checkpoint is written, e.g. to draw samples.
     """
@@ -99,14 +102,16 @@ def train(
             with averaged(weights, averages):
                 on_save(module)
 
-    tick, last_save, recent = time.monotonic(), time.monotonic(), []
-    with tqdm(desc=folder.name, initial=step, total=budget.steps, mininterval=10) as bar:
-        while (progress := budget.progress(elapsed, step)) < 1:
+    tick, last_save, recent, compiled = time.monotonic(), time.monotonic(), [], False
+    first = workers.rank() == 0
+    with tqdm(desc=folder.name, initial=step, total=budget.steps, mininterval=10, disable=not first) as bar:
+        while (progress := workers.agree(budget.progress(elapsed, step))) < 1:
             for group in optimizer.param_groups:
                 group["lr"] = optimization.rate_at(progress, step)
-            loss = loss_of(step, progress)
+            loss = loss_of(step * workers.count() + workers.rank(), progress)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
+            workers.average([weight.grad for weight in weights if weight.grad is not None])
             nn.utils.clip_grad_norm_(weights, optimization.clip)
             optimizer.step()
             decay = min(optimization.average, (1 + step) / (10 + step))
@@ -114,19 +119,23 @@ def train(
             step += 1
             recent.append(loss.detach())
             now = time.monotonic()
-            elapsed, tick = elapsed + now - tick, now
+            if compiled:  # the first step after a start also compiles: that is not training time
+                elapsed += now - tick
+            tick, compiled = now, True
             bar.update()
             if step % 50 == 0:
                 mean = float(torch.stack(recent).mean())
                 recent.clear()
                 bar.set_postfix(loss=f"{mean:.4f}", spent=f"{100 * progress:.0f}%", refresh=False)
                 record = {"step": step, "minutes": round(elapsed / 60, 3), "loss": round(mean, 6)}
-                with (folder / "loss.jsonl").open("a") as log:
-                    log.write(json.dumps(record) + "\n")
-            if now - last_save > optimization.save_seconds:
+                if first:
+                    with (folder / "loss.jsonl").open("a") as log:
+                        log.write(json.dumps(record) + "\n")
+            if first and now - last_save > optimization.save_seconds:
                 save()
                 last_save = tick = time.monotonic()
-    save()
+    if first:
+        save()
     with torch.no_grad():
         torch._foreach_copy_(weights, averages)
 

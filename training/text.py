@@ -17,6 +17,7 @@ from tokenizers.pre_tokenizers import ByteLevel
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokenizer
 
+from training import workers
 from training.loop import Budget, Optimization, autocast, train
 from training.shapes import SHAPES, TEXTURES
 from training.world import BACKGROUNDS, COLORS, RELATIONS, SIZES, caption, render, sample_scene
@@ -154,7 +155,10 @@ def train_text(
 ) -> tuple[CLIPTokenizer, TextEncoders]:
     """Build the tokenizer, train both encoders against pictures, save all to `folder`."""
     torch.manual_seed(seed)
-    tokenizer = build_tokenizer(folder / "tokenizer")
+    with workers.first_alone() as first:
+        if first:
+            build_tokenizer(folder / "tokenizer")
+    tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
     text = TextEncoders(build_encoder(settings.first, tokenizer), build_encoder(settings.second, tokenizer)).to(device)
     module = Contrast(text, settings).to(device)
 
@@ -166,7 +170,9 @@ def train_text(
             return module(render(scenes, settings.picture, device), ids)
 
     train(folder, module, loss_of, budget, OPTIMIZATION)
-    save_encoders(text, folder)
+    with workers.first_alone() as first:
+        if first:
+            save_encoders(text, folder)
     return tokenizer, text
 
 

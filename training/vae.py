@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from torch import Tensor, nn
 
+from training import workers
 from training.loop import Budget, Optimization, autocast, train
 from training.world import render, sample_scene
 
@@ -81,7 +82,9 @@ def train_vae(folder: Path, budget: Budget, seed: int, device: torch.device, set
     vae.register_to_config(
         scaling_factor=round(1 / float(latents.std()), 4), shift_factor=round(float(latents.mean()), 4)
     )
-    vae.save_pretrained(folder / "vae")
+    with workers.first_alone() as first:
+        if first:
+            vae.save_pretrained(folder / "vae")
     return vae
 
 
