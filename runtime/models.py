@@ -62,11 +62,12 @@ class EngineModels:
         full = (batch, tokens, geometry.token_width)
         self._velocity = {name: torch.empty(full, dtype=text.dtype, device=device) for name in self._engines}
         self._keys = KeyValueCache(geometry, batch, tokens if keep_keys else 0, guidance, text.dtype, device)
+        self._keep_keys = keep_keys
         self._masked_position: Tensor | None = None
         self._masked_velocity: Tensor | None = None
 
-    def large(self, x: Tensor, timestep: Tensor, *, keep: bool) -> Tensor:
-        kept = self._keys.fresh if keep else {}
+    def large(self, x: Tensor, timestep: Tensor) -> Tensor:
+        kept = self._keys.fresh if self._keep_keys else {}
         return self._run("large", x, timestep, self._position["large"], self._keys.none_frozen, kept)
 
     def small(self, x: Tensor, timestep: Tensor) -> Tensor:

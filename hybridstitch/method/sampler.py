@@ -19,8 +19,8 @@ from .tokens import gather, stitch
 class Models(Protocol):
     """The pair, as the sampler sees it. Velocities are guided; x is [B, N, W], timestep a scalar tensor."""
 
-    def large(self, x: Tensor, timestep: Tensor, *, keep: bool) -> Tensor:
-        """The large model on all tokens -> [B, N, W]; `keep`: leave its image keys and values for `freeze`."""
+    def large(self, x: Tensor, timestep: Tensor) -> Tensor:
+        """The large model on all tokens -> [B, N, W]; it leaves its image keys and values for `freeze`."""
         ...
 
     def small(self, x: Tensor, timestep: Tensor) -> Tensor:
@@ -28,7 +28,7 @@ class Models(Protocol):
         ...
 
     def freeze(self, mask: Mask) -> None:
-        """Fix the keys and values of the mask's frozen tokens, from the last kept full call."""
+        """Fix the keys and values of the mask's frozen tokens, from the last full call."""
         ...
 
     def hybrid(self, x: Tensor, timestep: Tensor, mask: Mask) -> tuple[Tensor, Tensor]:
@@ -87,8 +87,7 @@ def sample(
         stage, full = schedule.stage(step), schedule.runs_full(step)
 
         if full:
-            keep = plan.has_hybrid and (plan.adaptive is not None or schedule.hands_over(step))
-            velocity = models.large(x, timestep, keep=keep)
+            velocity = models.large(x, timestep)
         elif stage is Stage.HYBRID and mask is not None:
             hard, small = models.hybrid(x, timestep, mask)
             velocity = stitch(residual.correct(small, sigma), hard, mask.computed)

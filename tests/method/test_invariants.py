@@ -35,7 +35,7 @@ def random_mask(batch: int, tokens: int, count: int) -> Mask:
 def test_a_masked_call_with_same_step_keys_equals_the_same_rows_of_the_full_call(kind, grid):
     pair = SmallPair(**kind, rows=grid[0], columns=grid[1], batch=2)
     models, timestep = pair.models(), torch.tensor(700.0)
-    full = models.large(pair.noise, timestep, keep=True)
+    full = models.large(pair.noise, timestep)
     mask = random_mask(2, grid[0] * grid[1], 5)
     models.freeze(mask)
     hard, _ = models.hybrid(pair.noise, timestep, mask)
@@ -46,7 +46,7 @@ def test_a_masked_call_with_same_step_keys_equals_the_same_rows_of_the_full_call
 def test_permuting_the_masked_tokens_permutes_the_rows_and_changes_nothing_else(kind):
     pair = SmallPair(**kind)
     models, timestep = pair.models(), torch.tensor(400.0)
-    models.large(pair.noise, torch.tensor(500.0), keep=True)
+    models.large(pair.noise, torch.tensor(500.0))
     mask = random_mask(1, 24, 7)
     models.freeze(mask)
     rows, small = models.hybrid(pair.noise, timestep, mask)
