@@ -189,7 +189,7 @@ def main() -> None:
         device=torch.device(arguments.device),
         minutes={stage: stretch * minutes for stage, minutes in MINUTES.items()},
         steps=arguments.steps,
-        cached=CACHED if arguments.cached is None else dict.fromkeys(CACHED, arguments.cached),
+        cached={picture: arguments.cached or count for picture, count in CACHED.items()},
         compiled=not arguments.eager,
     )
     workers.join(run.device)

@@ -9,7 +9,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,7 +79,7 @@ def train(
     """
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint = folder / "checkpoint.pt"
-    weights = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    weights: list[Tensor] = [parameter for parameter in module.parameters() if parameter.requires_grad]
     averages = [weight.detach().clone() for weight in weights]
     fused = all(weight.is_floating_point() for weight in weights)
     optimizer = torch.optim.AdamW(
@@ -141,7 +141,7 @@ def train(
 
 
 @contextlib.contextmanager
-def averaged(weights: list[nn.Parameter], averages: list[Tensor]):
+def averaged(weights: list[Tensor], averages: list[Tensor]) -> Iterator[None]:
     """Swap the averaged weights in, and back out."""
     with torch.no_grad():
         kept = [weight.detach().clone() for weight in weights]

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from training.fidelity import attribute_accuracy
 from training.ship import draw
+from training.text import FEATURES, TextSettings
 from training.vae import reconstruction_quality
 from training.world import Scene, caption, sample_scene
 
@@ -54,10 +55,8 @@ def captioned_sheet(images: Sequence[Image.Image], captions: Sequence[str], colu
 @torch.no_grad()
 def seconds_a_call(transformer: SD3Transformer2DModel, repeats: int = 30) -> float:
     """Median time of a call at batch 2 on 256 image and 25 text tokens."""
-    config = transformer.config
-    latents, timestep = torch.randn(2, config.in_channels, 32, 32), torch.tensor([500.0, 500.0])
-    text = torch.randn(2, 25, config.joint_attention_dim)
-    pooled = torch.randn(2, config.pooled_projection_dim)
+    latents, timestep = torch.randn(2, 4, 32, 32), torch.tensor([500.0, 500.0])
+    text, pooled = torch.randn(2, 25, FEATURES), torch.randn(2, TextSettings().pooled)
     times = []
     for _ in range(repeats):
         start = time.perf_counter()

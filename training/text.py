@@ -77,7 +77,8 @@ def tokenize(tokenizer: CLIPTokenizer, captions: Sequence[str]) -> Tensor:
 
 
 def build_encoder(settings: EncoderSettings, tokenizer: CLIPTokenizer) -> CLIPTextModelWithProjection:
-    end = tokenizer.convert_tokens_to_ids(END)
+    vocabulary = tokenizer.get_vocab()
+    start, end = (vocabulary[token] for token in (START, END))
     config = CLIPTextConfig(
         vocab_size=len(tokenizer),
         hidden_size=settings.width,
@@ -87,7 +88,7 @@ def build_encoder(settings: EncoderSettings, tokenizer: CLIPTokenizer) -> CLIPTe
         num_attention_heads=settings.heads,
         max_position_embeddings=LENGTH,
         hidden_act="gelu",
-        bos_token_id=tokenizer.convert_tokens_to_ids(START),
+        bos_token_id=start,
         eos_token_id=end,
         pad_token_id=end,
     )

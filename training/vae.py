@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -27,10 +28,13 @@ class VaeSettings:
 
 def build(settings: VaeSettings) -> AutoencoderKL:
     blocks = len(settings.channels)
+    shape: dict[str, Any] = {  # its hints name tuples of one
+        "down_block_types": ("DownEncoderBlock2D",) * blocks,
+        "up_block_types": ("UpDecoderBlock2D",) * blocks,
+        "block_out_channels": settings.channels,
+    }
     return AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * blocks,
-        up_block_types=("UpDecoderBlock2D",) * blocks,
-        block_out_channels=settings.channels,
+        **shape,
         layers_per_block=1,
         latent_channels=settings.latent_channels,
         norm_num_groups=8,
@@ -64,8 +68,8 @@ class Autoencoding(nn.Module):
 def train_vae(folder: Path, budget: Budget, seed: int, device: torch.device, settings: VaeSettings) -> AutoencoderKL:
     """Train, set scaling and shift from the latents seen, save to folder/vae and return the VAE."""
     torch.manual_seed(seed)
-    vae = build(settings).to(device)
-    module = Autoencoding(vae, settings)
+    vae = build(settings)
+    module = Autoencoding(vae, settings).to(device)
 
     def loss_of(step: int, progress: float) -> Tensor:
         whole = progress > settings.whole_after

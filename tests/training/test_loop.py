@@ -19,7 +19,7 @@ def _loss_of(module: nn.Module):
     return loss_of
 
 
-def _trained(folder, *budgets: int) -> tuple[nn.Module, int]:
+def _trained(folder, *budgets: int) -> tuple[nn.Linear, int]:
     """A module trained to each number of steps in turn, each time from what lies in the folder."""
     seen = 0
     module = nn.Linear(4, 1)

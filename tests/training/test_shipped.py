@@ -1,6 +1,7 @@
 """The pair as it is shipped in export/pairs/demo."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -38,5 +39,6 @@ def test_the_shipped_models_draw_in_float32_by_the_default_call(size):
         assert part.dtype == torch.float32
     assert all(len(pipeline.tokenizer(word).input_ids) == 3 for word in world_words())
     generator = torch.Generator().manual_seed(0)
-    image = pipeline("a large red star on a navy background", num_inference_steps=2, generator=generator).images[0]
+    output: Any = pipeline("a large red star on a navy background", num_inference_steps=2, generator=generator)
+    image = output.images[0]
     assert image.size == (128, 128)

@@ -1,5 +1,7 @@
 """All stages of the recipe, two steps each, down to a pair on disk."""
 
+from typing import Any
+
 import pytest
 import torch
 from diffusers.pipelines.stable_diffusion_3.pipeline_stable_diffusion_3 import StableDiffusion3Pipeline
@@ -26,7 +28,8 @@ def test_every_stage_runs_resumes_and_ends_in_a_pair(tmp_path, monkeypatch):
     pipeline = StableDiffusion3Pipeline.from_pretrained(
         tmp_path / "pair" / "small", text_encoder_3=None, tokenizer_3=None
     )
-    image = pipeline("a red star", num_inference_steps=1, generator=torch.Generator().manual_seed(0)).images[0]
+    output: Any = pipeline("a red star", num_inference_steps=1, generator=torch.Generator().manual_seed(0))
+    image = output.images[0]
     assert image.size == (128, 128)
 
 
