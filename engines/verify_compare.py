@@ -42,10 +42,10 @@ arithmetic on bfloat16 weights, the most that rounding can differ). The bounds a
 times: rounding grows with the root of the layers, 2.5 times as much in 38 of them. The cosine is what two vectors have
 that differ by the relative L2 at a right angle, 1 - L2^2 / 2, rounded.
 
-What they catch: in float32 the sign of one weight of the demo's transformers, in 85 of 100 weights at random (and in 98
-of 100 where it is its matrix's largest); the others move no output beyond rounding. In 16 bits one weight is mostly lost
-in the rounding, as it is in a picture; a wrong token, row, key or matrix is not. Weights that no input reads, such as
-the embeddings of words that are in no prompt, cannot be seen in any dtype.
+What they catch: in float32 the flipped sign of one weight of the demo's transformers, for 85 of 100 weights at random
+(98 of 100 where it is its matrix's largest); the others move no output beyond rounding. In 16 bits one weight is mostly
+lost in the rounding, as it is in a picture; a wrong token, row, key or matrix is not. Weights that no input reads, such
+as the embeddings of words that are in no prompt, cannot be seen in any dtype.
 """
 
 RUN_BOUNDS = {

@@ -31,12 +31,12 @@ class Material:
     device: torch.device
     channels: int
     seed: int
-    text: Tensor | None = None
-    pooled: Tensor | None = None
-    input_ids: Mapping[str, Tensor] | None = None
-    positions: Mapping[str, Tensor] | None = None
-    sigmas: Tensor | None = None
-    timesteps: Tensor | None = None
+    text: Tensor
+    pooled: Tensor
+    input_ids: Mapping[str, Tensor]
+    positions: Mapping[str, Tensor]
+    sigmas: Tensor
+    timesteps: Tensor
 
 
 def inputs_for(engine: Engine, lengths: Mapping[str, int], material: Material, reference: Engine) -> dict[str, Tensor]:
@@ -52,7 +52,6 @@ def inputs_for(engine: Engine, lengths: Mapping[str, int], material: Material, r
         shape = (lengths["B"], material.channels, lengths["h"], lengths["w"])
         return {"latents": picture_like(shape, generator).to(material.device, engine.dtype)}
     if component not in ("large", "small"):
-        assert material.input_ids is not None
         return {"input_ids": _rows(material.input_ids[component], lengths["B"], generator)}
     return _transformer_inputs(engine, lengths, material, reference, generator)
 
@@ -74,11 +73,6 @@ def _transformer_inputs(
     With frozen tokens, their keys and values are those of a full call at the noise level before, as in a run. Which
     tokens are frozen is random, in each row.
     """
-    assert material.text is not None
-    assert material.pooled is not None
-    assert material.positions is not None
-    assert material.sigmas is not None
-    assert material.timesteps is not None
     geometry = engine.manifest.geometry
     assert geometry is not None
     batch, computed, frozen = lengths["B"], lengths["M"], lengths.get("F", 0)
@@ -91,8 +85,6 @@ def _transformer_inputs(
     rows = (rows % len(material.text)).to(material.device)
 
     def at(levels: Tensor) -> dict[str, Tensor]:
-        assert material.sigmas is not None
-        assert material.timesteps is not None
         levels = levels.to(material.device)
         sigma = material.sigmas[levels][:, None, None]
         tokens = torch.lerp(clean.to(material.device), noise.to(material.device), sigma)

@@ -5,31 +5,26 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from hybridstitch.method.errors import HybridStitchError
-from hybridstitch.method.geometry import Geometry
 from hybridstitch.method.guidance import is_guided
 from hybridstitch.method.recipe import Recipe
 from hybridstitch.method.sigmas import load_scheduler, noise_levels
 from hybridstitch.method.tokens import patchify
 
-from ..engines.backends import find_backend, require_gpu
 from ..engines.engine import Engine
-from ..engines.graph import COMPONENTS
-from ..engines.load import assets_folder, load_engine, position_file
+from ..engines.load import assets_folder
 from ..engines.manifest import Manifest, our_version
-from ..engines.store import Store, default_folder
-from ..engines.verify import CaseReport, engine_bounds, enough_memory, one_line, open_reference, verify_engine
+from ..engines.verify import CaseReport, engine_bounds, enough_memory, one_line, verify_engine
 from ..engines.verify_cases import Case, cases_for
 from ..engines.verify_compare import LEAST_SAME_MASK, RUN_BOUNDS, precision
 from ..engines.verify_inputs import Material
 from .text import TextEncoders
+from .verify_built import Built, find_built
 from .verify_report import ProfileReport, Report
 from .verify_stages import SCHEDULES, Setting, Side, StageReport, compare_stage, failed_stage, run_stage
 
@@ -43,40 +38,10 @@ PROMPTS = (
 )
 """From no words to more than an encoder reads; the first is the negative prompt of the stage runs."""
 
+TRANSFORMERS = ("large", "small")
 LARGEST_SEED = 2**63 - 1
 
 Progress = Callable[[str, int, int], None]
-
-
-@dataclass(frozen=True)
-class _Built:
-    """What is verified. manifests: of every component that is built."""
-
-    recipe: Recipe
-    folder: Path
-    backend: str
-    device: torch.device
-    threads: int | None
-    manifests: Mapping[str, Manifest]
-
-    @property
-    def geometry(self) -> Geometry:
-        geometry = self.manifests["large"].geometry
-        assert geometry is not None  # every transformer has one
-        return geometry
-
-    def engine(self, name: str) -> Engine:
-        with enough_memory(name):
-            return load_engine(
-                self.folder, name, backend=self.backend, threads=self.threads, device=self.device, pair=self.recipe.name
-            )
-
-    def checkpoint(self, name: str) -> Path:
-        """A small transformer is the small checkpoint's; all else is the large one's."""
-        return self.recipe.checkpoint("small" if name == "small" else "large")
-
-    def reference(self, name: str) -> Engine:
-        return open_reference(self.manifests[name], self.checkpoint(name), self.device)
 
 
 def verify_pair(
@@ -110,7 +75,7 @@ def verify_pair(
     start = time.perf_counter()
     if not 0 <= seed <= LARGEST_SEED:
         raise HybridStitchError(f"seed must be a whole number from 0 to 2^63 - 1, not {seed}")
-    built, names = _find(Recipe.load(pair), engines, backend, components, threads)
+    built, names = find_built(Recipe.load(pair), engines, backend, components, threads)
     cases = {name: cases_for(built.manifests[name], quick=quick) for name in names}
     whole = not components
     total, done = sum(map(len, cases.values())) + (2 * len(SCHEDULES) if whole else 0), 0
@@ -132,40 +97,15 @@ def verify_pair(
         version=our_version(),
         quick=quick,
         seed=seed,
+        rebuild=built.rebuild,
         profiles=tuple(profiles),
         stages=tuple(stages),
         seconds=time.perf_counter() - start,
     )
 
 
-def _find(
-    recipe: Recipe, engines: str | Path | None, backend: str, components: Sequence[str], threads: int | None
-) -> tuple[_Built, list[str]]:
-    """What is built, and the components to verify, text encoders first: the others are fed what those write."""
-    known = find_backend(backend)
-    if known.name == "torch":
-        raise HybridStitchError(
-            "backend torch is the reference that engines are compared with; name the backend that you built for"
-        )
-    _ = known.version
-    if known.needs_gpu:
-        require_gpu(known)
-    folder = Path(engines) if engines is not None else default_folder(recipe.name, backend)
-    store = Store(folder, pair=recipe.name, backend=backend)
-    found = store.components()
-    for name in components:
-        if name not in COMPONENTS:
-            raise HybridStitchError(f"unknown component {name!r}; known: {', '.join(COMPONENTS)}")
-    needed = [*(name for name in COMPONENTS if name != "text_encoder_3"), *components]
-    manifests = {name: store.manifest(name) for name in COMPONENTS if name in needed or name in found}
-    device = torch.device("cuda", torch.cuda.current_device()) if known.needs_gpu else torch.device("cpu")
-    names = [name for name in COMPONENTS if name in (components or manifests)]
-    names.sort(key=lambda name: not name.startswith("text_encoder"))
-    return _Built(recipe, folder, backend, device, threads, manifests), names
-
-
 def _verify_engines(
-    built: _Built, cases: Mapping[str, list[Case]], seed: int, advance: Callable[[str], None]
+    built: Built, cases: Mapping[str, list[Case]], seed: int, advance: Callable[[str], None]
 ) -> tuple[list[ProfileReport], Material]:
     encoders = {name: built.reference(name) for name in built.manifests if name.startswith("text_encoder")}
     material = _material(built, encoders, seed)
@@ -183,7 +123,7 @@ def _verify_engines(
     return reports, material
 
 
-def _material(built: _Built, encoders: Mapping[str, Engine], seed: int) -> Material:
+def _material(built: Built, encoders: Mapping[str, Engine], seed: int) -> Material:
     """Text from the reference's encoders, so that a wrong encoder is that encoder's failure alone."""
     text = TextEncoders(
         list(encoders.values()),
@@ -205,7 +145,7 @@ def _material(built: _Built, encoders: Mapping[str, Engine], seed: int) -> Mater
         text=embeddings,
         pooled=pooled,
         input_ids={name: text.token_ids(index, PROMPTS) for index, name in enumerate(encoders)},
-        positions={name: _checkpoint_positions(built, name) for name in ("large", "small")},
+        positions={name: built.checkpoint_positions(name) for name in TRANSFORMERS},
         sigmas=sigmas[:-1],
         timesteps=timesteps,
     )
@@ -225,10 +165,10 @@ def _by_profile(manifest: Manifest, reports: Sequence[CaseReport]) -> list[Profi
     ]
 
 
-def _verify_stages(built: _Built, material: Material, advance: Callable[[str], None]) -> list[StageReport]:
+def _verify_stages(built: Built, material: Material, advance: Callable[[str], None]) -> list[StageReport]:
     """The reference's runs first, then the engines': both pairs need not fit on the device at once."""
     setting = _setting(built, material)
-    with _side({name: built.reference(name) for name in ("large", "small")}, material.positions) as side:
+    with _side({name: built.reference(name) for name in TRANSFORMERS}, material.positions) as side:
         references = {}
         for stage in SCHEDULES:
             advance(f"{stage} stage, reference")
@@ -236,7 +176,10 @@ def _verify_stages(built: _Built, material: Material, advance: Callable[[str], N
     kind = precision(built.manifests["large"].dtype, built.backend)
     limits = RUN_BOUNDS[kind], LEAST_SAME_MASK[kind]
     reports = []
-    with _side({name: built.engine(name) for name in ("large", "small")}, _stored_positions(built)) as side:
+    with _side(
+        {name: built.engine(name) for name in TRANSFORMERS},
+        {name: built.stored_positions(name) for name in TRANSFORMERS},
+    ) as side:
         for stage, expected in references.items():
             advance(f"{stage} stage")
             start = time.perf_counter()
@@ -259,7 +202,7 @@ def _side(engines: dict[str, Engine], positions: Mapping[str, Tensor]) -> Iterat
         _close(engines)
 
 
-def _setting(built: _Built, material: Material) -> Setting:
+def _setting(built: Built, material: Material) -> Setting:
     """The recipe's default size and settings, its smallest batch, each image with its own prompt."""
     recipe, geometry = built.recipe, built.geometry
     size = recipe.defaults.size if recipe.defaults.size in recipe.profiles.sizes else recipe.profiles.sizes[0]
@@ -268,8 +211,6 @@ def _setting(built: _Built, material: Material) -> Setting:
     shape = (images, geometry.latent_channels, grid[0] * patch, grid[1] * patch)
     noise = torch.randn(shape, generator=torch.Generator().manual_seed(material.seed))
     scheduler = load_scheduler(assets_folder(built.folder) / "scheduler")
-    assert material.text is not None
-    assert material.pooled is not None
     rows = [1 + image % (len(PROMPTS) - 1) for image in range(images)]
     rows = [0] * images + rows if is_guided(recipe.defaults.guidance) else rows
     hybrid = recipe.methods.get("hybrid")
@@ -289,18 +230,6 @@ def _setting(built: _Built, material: Material) -> Setting:
         residual=hybrid.residual if hybrid else None,
         token_bucket=recipe.profiles.token_bucket,
     )
-
-
-def _checkpoint_positions(built: _Built, name: str) -> Tensor:
-    """[S, S, D], from the checkpoint."""
-    from ..export.token_transformer import position_table
-
-    return position_table(built.checkpoint(name)).to(built.device)
-
-
-def _stored_positions(built: _Built) -> dict[str, Tensor]:
-    """[S, S, D] by transformer, as they were stored beside the engines."""
-    return {name: load_file(position_file(built.folder, name))["position"] for name in ("large", "small")}
 
 
 def _close(engines: Mapping[str, Engine]) -> None:

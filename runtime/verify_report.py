@@ -62,7 +62,10 @@ class ProfileReport:
 
 @dataclass(frozen=True)
 class Report:
-    """A verification of one built pair. stages: empty where only some components were asked for."""
+    """A verification of one built pair.
+
+    rebuild: the command that builds the engines. stages: empty where only some components were asked for.
+    """
 
     pair: str
     backend: str
@@ -71,6 +74,7 @@ class Report:
     version: str
     quick: bool
     seed: int
+    rebuild: str
     profiles: tuple[ProfileReport, ...]
     stages: tuple[StageReport, ...]
     seconds: float
@@ -83,6 +87,15 @@ class Report:
     @property
     def ok(self) -> bool:
         return not self.failures
+
+    @property
+    def advice(self) -> str | None:
+        """What to do about the failures, where their pattern tells."""
+        if self.profiles and all(profile.failures for profile in self.profiles):
+            return (
+                f"everything is off: the engines are of other weights than the checkpoint. Build them: {self.rebuild}"
+            )
+        return None
 
     @property
     def worst(self) -> tuple[ProfileReport, Case, Comparison] | None:
@@ -104,6 +117,7 @@ class Report:
             "ok": self.ok,
             "seconds": self.seconds,
             "failures": self.failures,
+            "advice": self.advice,
             "worst": worst
             and {"component": worst[0].component, "profile": worst[0].profile, **_worst_as_dict(*worst[1:])},
             "profiles": [profile.as_dict() for profile in self.profiles],

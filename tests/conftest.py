@@ -10,6 +10,8 @@ from hybridstitch.engines.build import build_pair
 from hybridstitch.export.pair import export_pair
 from hybridstitch.method.recipe import Recipe
 from hybridstitch.runtime.pipeline import HybridStitch
+from hybridstitch.runtime.verify import verify_pair
+from hybridstitch.runtime.verify_report import Report
 
 
 @pytest.fixture(scope="session")
@@ -32,3 +34,9 @@ def demo_engines(demo_onnx) -> Path:
 def pipe(demo_engines) -> HybridStitch:
     """The demo pair, loaded."""
     return HybridStitch.load("demo", engines=demo_engines)
+
+
+@pytest.fixture(scope="session")
+def verified(demo_engines) -> Report:
+    """What verify finds in the demo pair's engines."""
+    return verify_pair("demo", engines=demo_engines, quick=True)

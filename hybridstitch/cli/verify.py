@@ -85,75 +85,71 @@ def _bar() -> Iterator[Callable[[str, int, int], None]]:
 
 
 def _print(report: Report) -> None:
-    console = Console(highlight=False, soft_wrap=True)
+    """The tables, every failure and the verdict. A file or a pipe has no width: lines there are as long as they are."""
+    console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120)
     title = f"engines of pair {report.pair} for {report.backend} against PyTorch on {report.device}"
-    table = Table(title=escape(title), title_justify="left", title_style="bold", box=None, pad_edge=False)
-    for column in ("", "profile", "calls", "worst", "relative L2", "at most", "1 - cosine", "at most", "worst row"):
-        table.add_column(column, justify="left" if column in ("", "profile", "worst") else "right")
-    for column in ("at most", "seconds", ""):
-        table.add_column(column, justify="right")
-    shown = ""
-    for profile in report.profiles:
-        _add_profile(table, profile, "" if profile.component == shown else profile.component)
-        shown = profile.component
-    console.print(table)
+    console.print(f"[bold]{escape(title)}[/]")
+    console.print(_engine_table(report.profiles))
     if report.stages:
         console.print()
         console.print(_stage_table(report.stages))
     console.print()
     for failure in report.failures:
         console.print(f"[red]off[/]  {escape(failure)}")
+    if report.advice:
+        console.print(escape(report.advice))
     console.print(_verdict(report))
 
 
-def _add_profile(table: Table, profile: ProfileReport, name: str) -> None:
-    bounds, worst = profile.bounds, profile.worst
-    case, found = worst if worst else (None, None)
-    table.add_row(
-        name,
-        escape(profile.profile),
-        str(len(profile.cases)),
-        escape(f"{found.output} {case.place}") if found and case else "",
-        _number(found and found.relative_l2),
-        _number(bounds.relative_l2),
-        _number(found.error_of_cosine if found else None),
-        _number(1 - bounds.cosine),
-        _number(found and found.worst_row),
-        _number(bounds.worst_row),
-        f"{profile.seconds:.2f}",
-        OFF if profile.failures else OK,
-    )
+def _engine_table(profiles: tuple[ProfileReport, ...]) -> Table:
+    """A row for each component and profile, below the bounds that they must keep to."""
+    table = _table("", "profile", "worst", "relative L2", "1 - cosine", "worst row", "seconds", "")
+    shown, bounds = "", None
+    for row in profiles:
+        if row.bounds != bounds:
+            bounds = row.bounds
+            limits = _number(bounds.relative_l2), _number(1 - bounds.cosine), _number(bounds.worst_row)
+            table.add_row(row.dtype, "", "at most", *limits, style="dim")
+        _, found = row.worst or (None, None)
+        table.add_row(
+            "" if row.component == shown else row.component,
+            escape(row.profile),
+            found.output if found else "",
+            _number(found and found.relative_l2),
+            _number(found and found.error_of_cosine),
+            _number(found and found.worst_row),
+            f"{row.seconds:.2f}",
+            OFF if row.failures else OK,
+        )
+        shown = row.component
+    return table
 
 
 def _stage_table(stages: tuple[StageReport, ...]) -> Table:
-    table = Table(box=None, pad_edge=False)
-    for column in (
-        "",
-        "steps",
-        "relative L2",
-        "at most",
-        "worst row",
-        "at most",
-        "same mask",
-        "at least",
-        "seconds",
-        "",
-    ):
-        table.add_column(column, justify="left" if column == "" and not table.columns else "right")
+    """A row for each stage's final tokens, below the bounds."""
+    table = _table("", "steps", "", "relative L2", "worst row", "same mask", "seconds", "")
+    bounds = stages[0].bounds
+    limits = _number(bounds.relative_l2), _number(bounds.worst_row), f"least {_percent(stages[0].least_same_mask)}"
+    table.add_row("", "", "at most", *limits, style="dim")
     for stage in stages:
-        masked = stage.same_mask is not None
         table.add_row(
             f"{stage.stage} stage",
             str(stage.steps),
+            "tokens",
             _number(stage.tokens.relative_l2),
-            _number(stage.bounds.relative_l2),
             _number(stage.tokens.worst_row),
-            _number(stage.bounds.worst_row),
             _percent(stage.same_mask),
-            _percent(stage.least_same_mask if masked else None),
             f"{stage.seconds:.2f}",
             OFF if stage.failures else OK,
         )
+    return table
+
+
+def _table(*columns: str) -> Table:
+    """The first three columns are words, the others numbers."""
+    table = Table(box=None, pad_edge=False)
+    for place, column in enumerate(columns):
+        table.add_column(column, justify="left" if place < 3 else "right", no_wrap=True)
     return table
 
 
