@@ -93,6 +93,8 @@ class Manifest:
         """Raises KeyError, TypeError, ValueError or AttributeError for what `as_json` never made."""
         if content["format"] != FORMAT:
             raise ValueError(f"its format is {content['format']}, this version reads {FORMAT}")
+        if content["backend"] not in BACKENDS:
+            raise ValueError(f"its backend is {content['backend']!r}")
         values = {entry.name: content[entry.name] for entry in fields(cls)}
         files = {role: StoredFile(**file) for role, file in values["files"].items()}
         if foreign := [file.name for file in files.values() if file.name != _bare(file.name)]:
@@ -123,13 +125,9 @@ def check_usable(manifest: Manifest, *, backend: str, hardware: Hardware, rebuil
         HybridStitchError: the message names what differs and `rebuild`.
     """
     known = BACKENDS[backend]
-    differences = []
+    differences = outdated(manifest)
     if manifest.backend != backend:
-        differences.append(f"it was built for backend {manifest.backend}, not {backend}")
-    elif manifest.backend_version != known.version:
-        differences.append(f"it was built by {known.title} {manifest.backend_version}, here is {known.version}")
-    if manifest.version != our_version():
-        differences.append(f"it was built by hybridstitch-trt {manifest.version}, here is {our_version()}")
+        differences.insert(0, f"it was built for backend {manifest.backend}, not {backend}")
     if known.needs_gpu and not _runs_on(manifest, hardware):
         built_for = f"GPUs {', '.join(manifest.targets)}" if manifest.targets else str(manifest.hardware)
         differences.append(f"it was built for {built_for}, here is {hardware}")
@@ -138,6 +136,16 @@ def check_usable(manifest: Manifest, *, backend: str, hardware: Hardware, rebuil
             f"the {manifest.component} engine of pair {manifest.pair!r} cannot be used: "
             f"{'; '.join(differences)}. Build it again: {rebuild}"
         )
+
+
+def outdated(manifest: Manifest) -> list[str]:
+    """Why an engine must be built again whatever the machine: versions that are not the installed ones."""
+    known, found = BACKENDS[manifest.backend], []
+    if known.installed and manifest.backend_version != known.version:
+        found.append(f"it was built by {known.title} {manifest.backend_version}, here is {known.version}")
+    if manifest.version != our_version():
+        found.append(f"it was built by hybridstitch-trt {manifest.version}, here is {our_version()}")
+    return found
 
 
 def changes(old: Manifest, new: Manifest) -> list[str]:

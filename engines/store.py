@@ -185,6 +185,15 @@ class Store:
             )
         return manifest
 
+    def remove(self, component: str) -> None:
+        """Remove an engine, its manifest first. The caller holds the lock."""
+        home = self.folder / component
+        (home / MANIFEST).unlink()
+        for pattern in _OURS:
+            remove(home.glob(pattern))
+        if not any(home.iterdir()):
+            home.rmdir()
+
     def add_assets(self, source: Path) -> str:
         """Copy a folder of assets into the store and return the name that it has there."""
         name = f"assets-{folder_sha256(source)[:12]}"
