@@ -12,6 +12,7 @@ from torch import Tensor
 
 from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.method.guidance import is_guided
+from hybridstitch.method.masks import Mask
 from hybridstitch.method.recipe import Recipe
 from hybridstitch.method.sigmas import load_scheduler, noise_levels
 from hybridstitch.method.tokens import patchify
@@ -26,7 +27,7 @@ from ..engines.verify_inputs import Material
 from .text import TextEncoders
 from .verify_built import Built, find_built
 from .verify_report import ProfileReport, Report
-from .verify_stages import SCHEDULES, Setting, Side, StageReport, compare_stage, failed_stage, run_stage
+from .verify_stages import SCHEDULES, Setting, Side, StageReport, StageRun, compare_stage, failed_stage, run_stage
 
 PROMPTS = (
     "",
@@ -168,28 +169,37 @@ def _by_profile(manifest: Manifest, reports: Sequence[CaseReport]) -> list[Profi
 def _verify_stages(built: Built, material: Material, advance: Callable[[str], None]) -> list[StageReport]:
     """The reference's runs first, then the engines': both pairs need not fit on the device at once."""
     setting = _setting(built, material)
-    with _side({name: built.reference(name) for name in TRANSFORMERS}, material.positions) as side:
-        references = {}
-        for stage in SCHEDULES:
-            advance(f"{stage} stage, reference")
-            references[stage] = run_stage(side, stage, setting)
     kind = precision(built.manifests["large"].dtype, built.backend)
     limits = RUN_BOUNDS[kind], LEAST_SAME_MASK[kind]
+    references: dict[str, StageRun | str] = {}
+    with _side({name: built.reference(name) for name in TRANSFORMERS}, material.positions) as side:
+        for stage in SCHEDULES:
+            advance(f"{stage} stage, reference")
+            references[stage] = _try_stage(side, stage, setting, ())
     reports = []
-    with _side(
-        {name: built.engine(name) for name in TRANSFORMERS},
-        {name: built.stored_positions(name) for name in TRANSFORMERS},
-    ) as side:
+    stored = {name: built.stored_positions(name) for name in TRANSFORMERS}
+    with _side({name: built.engine(name) for name in TRANSFORMERS}, stored) as side:
         for stage, expected in references.items():
             advance(f"{stage} stage")
-            start = time.perf_counter()
-            try:
-                run = run_stage(side, stage, setting, follow=expected.masks)
-            except Exception as error:  # whatever an engine raises is what this is here to find
-                reports.append(failed_stage(stage, one_line(error), *limits, time.perf_counter() - start))
+            if isinstance(expected, str):
+                reports.append(failed_stage(stage, f"cannot be judged: the reference's {expected}", *limits))
+                continue
+            run = _try_stage(side, stage, setting, expected.masks)
+            if isinstance(run, str):
+                reports.append(failed_stage(stage, f"it cannot run: {run}", *limits))
             else:
                 reports.append(compare_stage(stage, run, expected, *limits))
     return reports
+
+
+def _try_stage(side: Side, stage: str, setting: Setting, follow: Sequence[Mask]) -> StageRun | str:
+    """A run, or in one line what stopped it."""
+    try:
+        return run_stage(side, stage, setting, follow=follow)
+    except (torch.OutOfMemoryError, MemoryError):
+        raise
+    except Exception as error:  # a backend's errors share no base class, and each is what this is here to find
+        return one_line(error)
 
 
 @contextmanager

@@ -22,10 +22,13 @@ from ..engines.manifest import Manifest, check_usable
 from ..engines.store import Store, default_folder, rebuild_command
 from ..engines.verify import enough_memory, open_reference
 
+INPUTS_NEED = ("large", "text_encoder", "text_encoder_2")
+"""What must be built whichever component is verified: its inputs come of their manifests."""
+
 
 @dataclass(frozen=True)
 class Built:
-    """What is verified. manifests: of every component that is built."""
+    """A built pair. manifests: of every component that is built."""
 
     recipe: Recipe
     folder: Path
@@ -91,7 +94,7 @@ def find_built(
     for name in components:
         if name not in COMPONENTS:
             raise HybridStitchError(f"unknown component {name!r}; known: {', '.join(COMPONENTS)}")
-    needed = [*(name for name in COMPONENTS if name != "text_encoder_3"), *components]
+    needed = (*INPUTS_NEED, *components) if components else [name for name in COMPONENTS if name != "text_encoder_3"]
     manifests = {name: store.manifest(name) for name in COMPONENTS if name in needed or name in found}
     device = torch.device("cuda", torch.cuda.current_device()) if known.needs_gpu else torch.device("cpu")
     for manifest in manifests.values():

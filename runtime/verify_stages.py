@@ -147,9 +147,9 @@ def compare_stage(stage: str, ours: StageRun, theirs: StageRun, bounds: Bounds, 
     return StageReport(stage, found, bounds, same, least_same_mask, ours.seconds)
 
 
-def failed_stage(stage: str, problem: str, bounds: Bounds, least_same_mask: float, seconds: float) -> StageReport:
-    """A stage that the engines could not run."""
-    return StageReport(stage, Comparison("tokens", problem), bounds, None, least_same_mask, seconds)
+def failed_stage(stage: str, problem: str, bounds: Bounds, least_same_mask: float) -> StageReport:
+    """A stage that did not come to its end, on either side."""
+    return StageReport(stage, Comparison("tokens", problem), bounds, None, least_same_mask, 0.0)
 
 
 class _Following(EngineModels):

@@ -178,3 +178,13 @@ def test_nan_in_a_stage_names_the_engine_and_the_step():
         pair.engines["large"].module.proj_out.bias.fill_(float("nan"))
     with pytest.raises(HybridStitchError, match="large, step 1, gave NaN"):
         run_stage(side(pair), "large", given)
+
+
+def test_a_stage_that_cannot_run_is_a_failure_and_the_others_still_run(mine):
+    damage(mine, "large", one_weight(lambda _: float("nan")))
+    report = verify_pair("demo", engines=mine, quick=True)
+    off = {stage.stage: stage.failures for stage in report.stages}
+    assert "large stage, tokens: it cannot run: large, step 1, gave NaN or infinity" in off["large"][0]
+    assert off["hybrid"]
+    assert off["small"] == []
+    assert {row.component for row in report.profiles if row.failures} == {"large"}
