@@ -36,10 +36,10 @@ def find_weights(component: Component) -> dict[str, StoredTensor]:
     return {name: stored[name] for name in (*component.kept, *wanted)}
 
 
-def attach(
-    model: ir.Model, component: Component, weights: dict[str, StoredTensor], folder: Path, progress: Progress
+def place_weights(
+    component: Component, weights: dict[str, StoredTensor], folder: Path, progress: Progress
 ) -> dict[str, StoredTensor]:
-    """Point the graph's weights into files in `folder`, which are put there. Returns where each weight lies now.
+    """Put the files of the weights into `folder`; returns where each weight lies now.
 
     Checkpoint files are linked (see files.py) where every weight has the export's dtype already; otherwise the
     weights are converted, tensor by tensor, into one new file.
@@ -48,9 +48,12 @@ def attach(
     if all(tensor.dtype == dtypes[name] for name, tensor in weights.items()):
         for file in sorted({tensor.file for tensor in weights.values()}):
             place(file, folder / file.name, progress)
-        placed = {name: replace(tensor, file=folder / tensor.file.name) for name, tensor in weights.items()}
-    else:
-        placed = _convert(weights, dtypes, folder / CONVERTED, progress)
+        return {name: replace(tensor, file=folder / tensor.file.name) for name, tensor in weights.items()}
+    return _convert(weights, dtypes, folder / CONVERTED, progress)
+
+
+def point(model: ir.Model, placed: dict[str, StoredTensor]) -> None:
+    """Make every weight of the graph external data: a file in the graph's folder, an offset and a length."""
     for name, value in model.graph.initializers.items():
         if value.const_value is not None:
             continue
@@ -59,11 +62,10 @@ def attach(
             tensor.file.name,
             tensor.offset,
             tensor.length,
-            _onnx_dtype(component.dtype),
+            _onnx_dtype(tensor.dtype),
             shape=ir.Shape(tensor.shape),
             name=name,
         )
-    return placed
 
 
 def _convert(

@@ -11,6 +11,7 @@ from typing import Any
 
 import onnx_ir as ir
 import torch
+from onnx_ir.passes import common
 from onnxscript import optimizer
 from torch.utils import _pytree as pytree
 
@@ -50,10 +51,31 @@ def trace(component: Component) -> ir.Model:
         model = exported.model
         for value in model.graph.initializers.values():
             value.const_value = None  # a shape without numbers; see external.py
-        optimizer.optimize_ir(model, input_size_limit=_LARGEST_FOLDED, output_size_limit=_LARGEST_FOLDED)
+        _simplify(model)
     _name_ports(model, component)
     _clean(model)
     return model
+
+
+def _simplify(model: ir.Model) -> None:
+    """Fold what is computed from small constants and drop what then has no use.
+
+    The optimizer's rewrite rules are left out: they find little to do here, in time quadratic in the graph.
+    """
+    optimizer.fold_constants(
+        model, onnx_shape_inference=True, input_size_limit=_LARGEST_FOLDED, output_size_limit=_LARGEST_FOLDED
+    )
+    passes = (
+        common.IdentityEliminationPass(),
+        common.RemoveUnusedNodesPass(),
+        common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+        common.DeduplicateInitializersPass(),
+        common.CommonSubexpressionEliminationPass(),
+        common.RemoveUnusedNodesPass(),
+        common.OutputFixPass(),
+        common.NameFixPass(),
+    )
+    ir.passes.Sequential(*passes)(model)
 
 
 def _symbols(inputs: tuple[Port, ...]) -> dict[int | str, tuple[int, Any]]:

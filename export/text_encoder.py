@@ -31,7 +31,10 @@ class ClipTextEncoder(nn.Module):
         text: Any = self.text_model
         length = input_ids.shape[1]
         embeddings = text.embeddings
-        state = embeddings.token_embedding(input_ids) + embeddings.position_embedding.weight[:length]
+        positions = embeddings.position_embedding.weight
+        if length < positions.shape[0]:
+            positions = positions[:length]
+        state = embeddings.token_embedding(input_ids) + positions
         mask = _causal_mask(length, state)
         hidden = state
         for layer in text.encoder.layers:

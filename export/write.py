@@ -16,11 +16,11 @@ from typing import Any
 import onnx
 import onnx_ir as ir
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from .checkpoint import read_json
 from .component import Component
-from .external import attach, find_weights
+from .external import find_weights, place_weights, point
 from .files import Progress, whole_folder
 from .fingerprint import digest_text, fingerprint
 from .graph import OPSET, trace
@@ -61,7 +61,8 @@ def write_component(component: Component, target: Path, *, cache: Path, say: Pro
         model = trace(component)
         weights_sha256 = digest.result()
     with whole_folder(target) as folder:
-        placed = attach(model, component, weights, folder, lambda line: say(f"{name}: {line}"))
+        placed = place_weights(component, weights, folder, lambda line: say(f"{name}: {line}"))
+        point(model, placed)
         path = folder / "model.onnx"
         ir.save(model, path)
         _check(path, sorted({tensor.file for tensor in placed.values()}))
@@ -139,7 +140,9 @@ def _write_position(component: Component, stored: StoredTensor, folder: Path) ->
     place = {"file": stored.file.name, "tensor": stored.name, "shape": [side, side, width]}
     if math.prod(stored.shape) * torch.float32.itemsize <= _POSITION_COPY:
         place |= {"file": "position.safetensors", "tensor": "position"}
-        save_file({"position": stored.read().float().reshape(side, side, width)}, folder / "position.safetensors")
+        (folder / "position.safetensors").write_bytes(
+            save({"position": stored.read().float().reshape(side, side, width)})
+        )
     return place
 
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -17,13 +15,7 @@ from hybridstitch.export.token_transformer import TokenTransformer, position_tab
 
 from .checkpoints import CLIP_TOKENS, END, clip, vae
 from .models import ARCHITECTURES, random_inputs, random_transformer, run_tokens
-
-
-def run_onnx(folder: Path, inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    session = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
-    names = [port.name for port in session.get_outputs()]
-    feeds = {port.name: inputs[port.name].numpy() for port in session.get_inputs()}
-    return dict(zip(names, map(torch.from_numpy, session.run(names, feeds)), strict=True))
+from .running import run_onnx
 
 
 def frozen_of(module: TokenTransformer, outputs: dict, kept: torch.Tensor) -> dict[str, torch.Tensor]:

@@ -11,10 +11,9 @@ from safetensors.torch import load_file, save_file
 
 from hybridstitch.export import files
 from hybridstitch.export.components import text_shape, transformer
-from hybridstitch.export.external import attach, find_weights
+from hybridstitch.export.external import find_weights, place_weights
 from hybridstitch.export.files import place, whole_folder
 from hybridstitch.export.fingerprint import fingerprint
-from hybridstitch.export.graph import trace
 from hybridstitch.export.weights import read_header, stored_tensors, weight_files
 from hybridstitch.method.errors import HybridStitchError
 
@@ -145,7 +144,7 @@ def test_a_fingerprint_changes_with_any_byte_and_reads_a_file_once(weights, tmp_
 def test_weights_of_another_dtype_are_converted_into_one_file(checkpoints, tmp_path, dtype):
     text = text_shape(checkpoints["small"], 16)
     component = transformer(checkpoints["small"], "small", text, dtype, keeps_keys=False)
-    placed = attach(trace(component), component, find_weights(component), tmp_path, print)
+    placed = place_weights(component, find_weights(component), tmp_path, print)
     converted = load_file(tmp_path / "weights.safetensors")
     stored = load_file(checkpoints["small"] / "transformer" / "diffusion_pytorch_model.safetensors")
     assert set(converted) == set(stored)
@@ -165,6 +164,5 @@ def test_a_weight_that_overflows_float16_is_refused(checkpoints, tmp_path):
     text = text_shape(checkpoints["small"], 16)
     component = transformer(checkpoints["small"], "small", text, torch.float16, keeps_keys=False)
     object.__setattr__(component, "folder", folder / "transformer")
-    model = trace(component)
     with pytest.raises(HybridStitchError, match=r"tensor proj_out.bias does not fit float16; export with bfloat16"):
-        attach(model, component, find_weights(component), tmp_path, print)
+        place_weights(component, find_weights(component), tmp_path, print)

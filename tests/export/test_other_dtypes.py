@@ -1,0 +1,81 @@
+"""Sixteen-bit and sharded exports: the same graph, read where it lies by the runtimes that know the dtype."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from hybridstitch.export import files
+from hybridstitch.export.components import text_shape, transformer
+from hybridstitch.export.pair import export_pair
+from hybridstitch.export.token_transformer import TokenTransformer
+from hybridstitch.export.write import write_component
+
+from .checkpoints import recipe_of, save_checkpoint
+from .models import ARCHITECTURES, random_inputs, random_transformer, run_tokens
+from .running import run_onnx
+
+
+def test_a_float16_export_runs_in_onnx_runtime(checkpoints, tmp_path):
+    text = text_shape(checkpoints["small"], 16)
+    component = transformer(checkpoints["small"], "small", text, torch.float16, keeps_keys=False)
+    assert write_component(component, tmp_path / "small", cache=tmp_path / "cache.json", say=print)
+    inputs = random_inputs(random_transformer(seed=1, **ARCHITECTURES["qk_norm"]), 3, 5)
+    module = TokenTransformer.load(checkpoints["small"], keeps_keys=False, zero_text_tokens=16)
+    expected = run_tokens(module, inputs)["velocity"]
+    halves = {name: tensor if name == "timestep" else tensor.half() for name, tensor in inputs.items()}
+    velocity = run_onnx(tmp_path / "small", halves)["velocity"]
+    assert velocity.dtype == torch.float16
+    assert (velocity.float() - expected).norm() < 0.01 * expected.norm()
+
+
+def test_tensorrt_for_rtx_takes_a_sharded_bfloat16_export_in_place(tmp_path, monkeypatch):
+    trt = pytest.importorskip("tensorrt_rtx")
+    monkeypatch.setattr(files, "SMALL_FILE", 0)
+    config = ARCHITECTURES["dual attention"]
+    checkpoint = save_checkpoint(tmp_path / "large", dtype=torch.bfloat16, max_shard_size="40KB", **config)
+    component = transformer(checkpoint, "large", text_shape(checkpoint, 16), torch.bfloat16, keeps_keys=True)
+    write_component(component, tmp_path / "export", cache=tmp_path / "cache.json", say=print)
+    shards = sorted((checkpoint / "transformer").glob("*.safetensors"))
+    assert len(shards) > 3
+    assert {path.name for path in shards} <= {path.name for path in (tmp_path / "export").iterdir()}
+    assert not (tmp_path / "export" / "weights.safetensors").exists()
+
+    logger = trt.Logger(trt.Logger.ERROR)
+    network = trt.Builder(logger).create_network()
+    parser = trt.OnnxParser(network, logger)
+    assert parser.parse_from_file(str(tmp_path / "export" / "model.onnx")), [
+        parser.get_error(index).desc() for index in range(parser.num_errors)
+    ]
+    assert network.num_inputs == len(component.inputs)
+
+
+def test_vae_and_t5_stay_out_of_float16(checkpoints, tmp_path, monkeypatch):
+    graphs = {}
+
+    def collect(component, *_, **__):
+        graphs[component.name] = component.dtype
+        return True
+
+    monkeypatch.setattr("hybridstitch.export.pair.write_component", collect)
+    t5 = {role: save_checkpoint(tmp_path / role, t5=True) for role in ("large", "small")}
+    export_pair(recipe_of(**t5), tmp_path / "half", dtype="float16")
+    assert graphs["large"] == graphs["text_encoder"] == torch.float16
+    assert graphs["text_encoder_3"] == graphs["vae_decoder"] == torch.float32
+    pair = json.loads((tmp_path / "half" / "assets" / "pair.json").read_text())
+    assert pair["has_t5"]
+    assert pair["components"]["text_encoder_3"] == "float32"
+    export_pair(recipe_of(**t5), tmp_path / "brain", dtype="bfloat16")
+    assert set(graphs.values()) == {torch.bfloat16}
+
+
+def test_the_timestep_stays_float32_up_to_its_sinusoid(checkpoints):
+    text = text_shape(checkpoints["small"], 16)
+    module = transformer(checkpoints["small"], "small", text, torch.bfloat16, keeps_keys=False).module
+    assert isinstance(module, TokenTransformer)
+    loaded = TokenTransformer.load(checkpoints["small"], keeps_keys=False, dtype=torch.bfloat16)
+    inputs = random_inputs(random_transformer(seed=1, **ARCHITECTURES["qk_norm"]), 2, 2, 1)
+    near = [loaded._embed_condition(torch.tensor([step]), inputs["pooled"][:1].bfloat16()) for step in (500.0, 501.0)]
+    assert not torch.equal(*near)
