@@ -23,6 +23,7 @@ from .graph import COMPONENTS, Graph, exported_components, read_graph
 from .manifest import Manifest, changes, our_version
 from .options import BuildOptions, rtx_targets
 from .profiles import profiles_for
+from .scratch import scratch_at
 from .store import Store, default_folder
 
 
@@ -100,12 +101,18 @@ def build_pair(
         assets = store.add_assets(source / "assets") if (source / "assets").is_dir() else None
         for graph, manifest in zip(graphs, wanted, strict=True):
             manifest = replace(manifest, assets=assets)
-            reports.append(_bring_up_to_date(store, graph, manifest, options, report))
+            reports.append(_bring_up_to_date(store, graph, manifest, recipe, geometry, options, report))
     return BuildReport(recipe.name, backend, store.folder, tuple(reports))
 
 
 def _bring_up_to_date(
-    store: Store, graph: Graph, wanted: Manifest, options: BuildOptions, report: Callable[[Progress], None]
+    store: Store,
+    graph: Graph,
+    wanted: Manifest,
+    recipe: Recipe,
+    geometry: Geometry,
+    options: BuildOptions,
+    report: Callable[[Progress], None],
 ) -> ComponentReport:
     start = time.perf_counter()
     why: list[str] = []
@@ -123,6 +130,8 @@ def _bring_up_to_date(
             report(Progress(wanted.component, "unchanged", 1, 1))
             return ComponentReport(wanted.component, "unchanged", time.perf_counter() - start, _bytes(current))
     report(Progress(wanted.component, "building"))
+    scratch = scratch_at(graph, recipe, graph.geometry or geometry, wanted.backend)
+    wanted = replace(wanted, weight_bytes=graph.weight_bytes, scratch=scratch)
     built = _build(store, graph, wanted, options, report)
     report(Progress(wanted.component, "built", 1, 1))
     return ComponentReport(wanted.component, "built", built.seconds, _bytes(built), tuple(why))

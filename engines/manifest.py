@@ -16,7 +16,7 @@ from .backends import BACKENDS, Hardware
 from .graph import TensorSpec
 from .profiles import Profile
 
-FORMAT = 1
+FORMAT = 2
 DISTRIBUTION = "hybridstitch-trt"
 
 
@@ -35,6 +35,14 @@ class StoredFile:
 
 
 @dataclass(frozen=True)
+class Scratch:
+    """Memory of an engine's activations: an estimate in bytes, at the lengths of its dynamic dimensions."""
+
+    lengths: Mapping[str, int]
+    bytes: int
+
+
+@dataclass(frozen=True)
 class Manifest:
     """One engine.
 
@@ -42,6 +50,7 @@ class Manifest:
     hardware: what the plan was built on. targets: the GPUs that it runs on, as "SM89"; none: only `hardware`.
     options: the builder's options that were given; checkpoint: the weights' folder, of the torch backend alone.
     files: by role, "plan" (and "weights", "position", ...). assets: the folder of tokenizers and scheduler.
+    weight_bytes: of the graph's weights. scratch: the memory of its activations, in bytes, at each shape of the recipe.
     seconds, built: how long the build took and when it ended (ISO 8601).
     """
 
@@ -64,13 +73,15 @@ class Manifest:
     checkpoint: str | None = None
     assets: str | None = None
     files: Mapping[str, StoredFile] = field(default_factory=dict)
+    weight_bytes: int = 0
+    scratch: tuple[Scratch, ...] = ()
     seconds: float = 0.0
     built: str = ""
 
     @property
     def key(self) -> str:
         """A hash of all that decides what the builder makes; the same key is the same engine."""
-        decides = replace(self, assets=None, files={}, seconds=0.0, built="").as_json()
+        decides = replace(self, assets=None, files={}, weight_bytes=0, scratch=(), seconds=0.0, built="").as_json()
         return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
 
     def as_json(self) -> dict[str, Any]:
@@ -86,6 +97,7 @@ class Manifest:
             "options": dict(self.options),
             "geometry": asdict(self.geometry) if self.geometry else None,
             "files": {role: asdict(file) for role, file in self.files.items()},
+            "scratch": [asdict(scratch) for scratch in self.scratch],
         }
 
     @classmethod
@@ -109,6 +121,7 @@ class Manifest:
             "profiles": tuple(Profile.from_json(profile) for profile in values["profiles"]),
             "geometry": Geometry(**values["geometry"]) if values["geometry"] else None,
             "files": files,
+            "scratch": tuple(Scratch(**scratch) for scratch in values["scratch"]),
         }
         return cls(**values)
 
@@ -157,7 +170,7 @@ def changes(old: Manifest, new: Manifest) -> list[str]:
         "outputs": "the outputs",
     }
     before, after = old.as_json(), new.as_json()
-    ignored = {"format", "assets", "files", "seconds", "built"}
+    ignored = {"format", "assets", "files", "weight_bytes", "scratch", "seconds", "built"}
     return [
         names.get(name, name.replace("_", " "))
         for name in before

@@ -15,9 +15,46 @@ from pathlib import Path
 import onnx
 from onnx import ModelProto, TensorProto, ValueInfoProto, helper, shape_inference
 
+from hybridstitch.method.geometry import Geometry
+from hybridstitch.method.recipe import Recipe, Size
+
+from .graph import Graph, TensorSpec
+from .manifest import Scratch
+
+FUSES_ATTENTION = ("tensorrt", "tensorrt_rtx", "torch")
 _IN_PLACE = frozenset(
     {"Reshape", "Unsqueeze", "Squeeze", "Flatten", "Identity"}
 )  # their output is their input's memory
+
+
+def scratch_at(graph: Graph, recipe: Recipe, geometry: Geometry, backend: str) -> tuple[Scratch, ...]:
+    """The activations of a component in full runs, at every size and batch of the recipe."""
+    fused = backend in FUSES_ATTENTION
+    shapes = [
+        full_lengths(graph.inputs, geometry, size, batch)
+        for size in recipe.profiles.sizes
+        for batch in recipe.profiles.batch_sizes
+    ]
+    distinct = {tuple(lengths.items()): lengths for lengths in shapes}.values()
+    return tuple(
+        Scratch(lengths, peak_activations(graph.onnx_file, lengths, fused_attention=fused)) for lengths in distinct
+    )
+
+
+def full_lengths(inputs: Mapping[str, TensorSpec], geometry: Geometry, size: Size, batch: int) -> dict[str, int]:
+    """The lengths of a component's dynamic dimensions in a guided full run of `batch` pictures."""
+    rows, columns = geometry.grid(size)
+    decodes = "latents" in inputs  # pictures are decoded without their negative half
+    known = {
+        "B": batch if decodes else 2 * batch,
+        "M": rows * columns,
+        "F": 0,
+        "T": geometry.text_tokens,
+        "h": rows * geometry.patch_size,
+        "w": columns * geometry.patch_size,
+    }
+    dynamic = {dim for spec in inputs.values() for dim in spec.dims if isinstance(dim, str)}
+    return {symbol: length for symbol, length in known.items() if symbol in dynamic}
 
 
 def peak_activations(graph: Path, lengths: Mapping[str, int], *, fused_attention: bool) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from hybridstitch.method.errors import HybridStitchError
 
-from . import build, doctor, engines, run, verify
+from . import build, doctor, engines, inspect, run, verify
 from .arguments import Parser
 
 
@@ -23,6 +23,7 @@ def parser() -> Parser:
     build.add_export_to(commands)
     build.add_build_to(commands)
     verify.add_to(commands)
+    inspect.add_to(commands)
     engines.add_to(commands)
     doctor.add_to(commands)
     return top

@@ -8,12 +8,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from hybridstitch.method.recipe import Recipe
+
+if TYPE_CHECKING:
+    from hybridstitch.export.pair import PairExport
 
 from .arguments import DEFAULT_PAIR, Parser, add_backend, add_pair, number, whole
 
@@ -50,12 +53,34 @@ def add_build_to(commands: Any) -> None:
     tensorrt.add_argument(
         "--workspace", type=number("workspace"), metavar="GIB", help="limit of the builder's scratch memory"
     )
-    tensorrt.add_argument("--optimization-level", type=whole("optimization-level"), metavar="N", help="0 to 5")
+    tensorrt.add_argument(
+        "--optimization-level",
+        type=whole("optimization-level"),
+        metavar="N",
+        help="0 (quick build) to 5 (quick engine)",
+    )
     tensorrt.add_argument(
         "--compute-capability",
         action="append",
         metavar="SM",
-        help="repeatable; build for these GPUs (TensorRT for RTX)",
+        help="repeatable; the GPUs to build for (TensorRT for RTX)",
+    )
+    tensorrt.add_argument(
+        "--timing-cache", metavar="FILE", help="keep measured kernel times for the next build (TensorRT)"
+    )
+    tensorrt.add_argument(
+        "--weight-streaming", action="store_true", help="keep weights in host memory, pass them through the GPU"
+    )
+    tensorrt.add_argument(
+        "--version-compatible", action="store_true", help="plans that later TensorRT versions run too"
+    )
+    tensorrt.add_argument(
+        "--hardware-compatible",
+        choices=("ampere_plus", "same_compute_capability"),
+        help="plans that other GPUs run too",
+    )
+    tensorrt.add_argument(
+        "--static-batch", action="store_true", help="a profile for each batch size instead of a range"
     )
 
 
@@ -69,7 +94,11 @@ def _add_source(parser: Parser) -> None:
 def export(arguments: argparse.Namespace) -> None:
     """Checkpoint -> ONNX."""
     recipe = Recipe.load(arguments.pair or DEFAULT_PAIR)
-    _export(recipe, Path(arguments.out or _onnx_folder(recipe)), arguments.dtype)
+    done = _export(recipe, Path(arguments.out or _onnx_folder(recipe)), arguments.dtype)
+    for names, state in ((done.written, "exported"), (done.reused, "unchanged")):
+        for name in names:
+            print(f"{name:15} {state}")
+    print(f"ONNX graphs of pair {recipe.name}: {done.folder}")
 
 
 def build(arguments: argparse.Namespace) -> None:
@@ -83,6 +112,11 @@ def build(arguments: argparse.Namespace) -> None:
         workspace_gib=arguments.workspace,
         optimization_level=arguments.optimization_level,
         compute_capabilities=tuple(arguments.compute_capability or ()),
+        timing_cache=Path(arguments.timing_cache) if arguments.timing_cache else None,
+        weight_streaming=arguments.weight_streaming,
+        version_compatible=arguments.version_compatible,
+        hardware_compatible=arguments.hardware_compatible,
+        static_batch=arguments.static_batch,
     )
     options.check(arguments.backend)
     _ = find_backend(arguments.backend).version  # is it there at all: told before the export, not after
@@ -104,11 +138,11 @@ def build(arguments: argparse.Namespace) -> None:
     print(f"engines of pair {report.pair} for {report.backend}: {report.folder}")
 
 
-def _export(recipe: Recipe, out: Path, dtype: str | None) -> None:
+def _export(recipe: Recipe, out: Path, dtype: str | None) -> PairExport:
     from hybridstitch.export.pair import export_pair
 
     with _bar() as show:
-        export_pair(recipe, out, dtype=dtype, progress=lambda text: show("export", text, 0, 0))
+        return export_pair(recipe, out, dtype=dtype, progress=lambda text: show("export", text, 0, 0))
 
 
 def _onnx_folder(recipe: Recipe) -> Path:
@@ -119,7 +153,8 @@ def _onnx_folder(recipe: Recipe) -> Path:
 def _bar() -> Iterator[Callable[[str, str, int, int], None]]:
     """A bar on stderr; yields what to call with a component, what is done to it, and how much of how much."""
     columns = (TextColumn("{task.description}"), BarColumn(bar_width=30), TimeElapsedColumn())
-    with Progress(*columns, console=Console(file=sys.stderr), transient=True) as bar:
+    console = Console(file=sys.stderr)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("", total=None)
 
         def show(component: str, phase: str, done: int, total: int) -> None:

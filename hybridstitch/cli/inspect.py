@@ -1,0 +1,107 @@
+"""`hybridstitch-trt inspect`: what engines take and give, and the memory of a run, without loading a plan."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from hybridstitch.method.plan import Plan, make_plan
+from hybridstitch.method.recipe import Recipe
+
+from .arguments import DEFAULT_PAIR, add_backend, add_pair, number
+
+if TYPE_CHECKING:
+    from hybridstitch.engines.manifest import Manifest
+
+
+def add_to(commands: Any) -> None:
+    parser = commands.add_parser(
+        "inspect",
+        help="show inputs, profiles, weights and the memory of a run",
+        description="Show what a pair's engines take and give, their profiles, and the device memory that a run takes "
+        "at each size and batch. No plan is loaded.",
+    )
+    parser.set_defaults(call=inspect)
+    add_pair(parser)
+    add_backend(parser)
+    parser.add_argument("--engines", metavar="DIR", help="where they were built (default: build/PAIR/BACKEND)")
+    parser.add_argument("--method", help="whose memory (default: the recipe's)")
+    parser.add_argument("--mask-ratio", type=number("mask-ratio"), metavar="R", help="share of tokens refined")
+    parser.add_argument("--json", action="store_true", help="one JSON report on stdout")
+
+
+def inspect(arguments: argparse.Namespace) -> None:
+    from hybridstitch.engines.backends import find_backend
+    from hybridstitch.engines.store import Store, default_folder
+
+    recipe = Recipe.load(arguments.pair or DEFAULT_PAIR)
+    plan = make_plan(recipe, arguments.method, mask_ratio=arguments.mask_ratio)
+    backend = find_backend(arguments.backend).name
+    folder = Path(arguments.engines) if arguments.engines else default_folder(recipe.name, backend)
+    store = Store(folder, pair=recipe.name, backend=backend)
+    wanted = {"large", "small", "text_encoder", "text_encoder_2", "vae_decoder", *store.components()}
+    manifests = {name: store.manifest(name) for name in sorted(wanted)}
+    memory = _memory(manifests, recipe, plan)
+    if arguments.json:
+        engines = {name: manifest.as_json() for name, manifest in manifests.items()}
+        print(
+            json.dumps({"folder": str(folder), "plan": plan.as_dict(), "memory": memory, "engines": engines}, indent=1)
+        )
+        return
+    console = Console(highlight=False)
+    for manifest in manifests.values():
+        _print_engine(console, manifest)
+    _print_memory(console, memory, plan)
+
+
+def _memory(manifests: Mapping[str, Manifest], recipe: Recipe, plan: Plan) -> list[dict[str, Any]]:
+    from hybridstitch.runtime.memory import predict
+
+    return [
+        {"size": str(size), "batch": batch, **predict(manifests, recipe, plan, size, batch).as_dict()}
+        for size in recipe.profiles.sizes
+        for batch in recipe.profiles.batch_sizes
+    ]
+
+
+def _print_engine(console: Console, manifest: Manifest) -> None:
+    from hybridstitch.runtime.memory import weight_bytes
+
+    target = ", ".join(manifest.targets) or str(manifest.hardware)
+    head = f"{manifest.dtype}, {weight_bytes(manifest) / 2**20:.1f} MiB of weights, for {target}"
+    console.print(f"[bold]{manifest.component}[/]  {head}")
+    for kind, tensors in (("in", manifest.inputs), ("out", manifest.outputs)):
+        shown = {name: spec for name, spec in tensors.items() if not name[-1:].isdigit() or name.endswith(".0")}
+        for name, spec in shown.items():
+            repeated = "" if not name.endswith(".0") else f" ... .{_count(tensors, name) - 1}"
+            dims = ", ".join(str(dim) for dim in spec.dims)
+            console.print(f"  {kind:4} {name}{repeated} [{dims}] {spec.dtype}", markup=False)
+    for profile in manifest.profiles:
+        ranges = ", ".join(
+            f"{symbol} {low}" if low == high else f"{symbol} {low}-{high} (tuned for {typical})"
+            for symbol, (low, typical, high) in profile.ranges.items()
+        )
+        console.print(f"  profile {profile.name}: {ranges}", markup=False, soft_wrap=True)
+
+
+def _count(tensors: Mapping[str, Any], first: str) -> int:
+    stem = first.removesuffix("0")
+    return sum(name.startswith(stem) for name in tensors)
+
+
+def _print_memory(console: Console, rows: list[dict[str, Any]], plan: Plan) -> None:
+    table = Table(box=None, pad_edge=False, title_justify="left", title_style="bold")
+    unit, size = ("GiB", 2**30) if max(row["total"] for row in rows) >= 2**30 else ("MiB", 2**20)
+    table.title = f"memory of a {plan.method} run, in {unit} (scratch is an estimate)"
+    columns = ("size", "batch", "weights", "keys_values", "latents", "scratch", "total")
+    for column in columns:
+        table.add_column(column.replace("keys_values", "K/V"), justify="left" if column == "size" else "right")
+    for row in rows:
+        table.add_row(row["size"], str(row["batch"]), *(f"{row[name] / size:.2f}" for name in columns[2:]))
+    console.print(table)
