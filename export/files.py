@@ -133,7 +133,7 @@ def _copy(source: Path, target: Path, progress: Progress) -> None:
 
 
 class Steps:
-    """Says how far a long write or read is, at most every two seconds."""
+    """Says how far a long write or read is, at most every ten seconds."""
 
     def __init__(self, what: str, total: int, progress: Progress) -> None:
         self._what, self._total, self._progress = what, total, progress
@@ -141,7 +141,7 @@ class Steps:
 
     def add(self, size: int) -> None:
         self._done += size
-        if time.monotonic() - self._said >= 2:
+        if time.monotonic() - self._said >= 10:
             self._said = time.monotonic()
             self._progress(f"{self._what}: {_gigabytes(self._done)} of {_gigabytes(self._total)}")
 

@@ -1,0 +1,92 @@
+"""Export time, peak memory and bytes written at the size of Stable Diffusion 3.5 large.
+
+    python benchmarks/export_sd35.py [--layers 38] [--heads 38] [--dtype bfloat16] [--keep FOLDER]
+
+A sparse file of the right length stands in for the weights, so that neither 16 GB of disk nor the licence is needed:
+its header is real, its values are zeros that take no space.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import resource
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from diffusers.models.transformers.transformer_sd3 import SD3Transformer2DModel
+
+from hybridstitch.export.components import TextShape, transformer
+from hybridstitch.export.write import write_component
+
+TEXT = TextShape(clip_tokens=77, t5_tokens=256, zero_tokens=0)
+
+
+def write_checkpoint(folder: Path, layers: int, heads: int) -> Path:
+    """A checkpoint folder with SD3.5 large's transformer, as far as an export reads it."""
+    (folder / "transformer").mkdir(parents=True)
+    (folder / "vae").mkdir()
+    (folder / "vae" / "config.json").write_text(json.dumps({"block_out_channels": [128, 256, 512, 512]}))
+    config = {
+        "sample_size": 128,
+        "patch_size": 2,
+        "in_channels": 16,
+        "out_channels": 16,
+        "num_layers": layers,
+        "attention_head_dim": 64,
+        "num_attention_heads": heads,
+        "joint_attention_dim": 4096,
+        "caption_projection_dim": 64 * heads,
+        "pooled_projection_dim": 2048,
+        "pos_embed_max_size": 192,
+        "dual_attention_layers": [],
+        "qk_norm": "rms_norm",
+    }
+    with torch.device("meta"):
+        weights = SD3Transformer2DModel(**config).state_dict()
+    content = json.dumps({"_class_name": "SD3Transformer2DModel", **config})
+    (folder / "transformer" / "config.json").write_text(content)
+    header, end = {}, 0
+    for name, tensor in weights.items():
+        first, end = end, end + 2 * math.prod(tensor.shape)
+        header[name] = {"dtype": "BF16", "shape": list(tensor.shape), "data_offsets": [first, end]}
+    text = json.dumps(header).encode()
+    with (folder / "transformer" / "diffusion_pytorch_model.safetensors").open("wb") as stream:
+        stream.write(len(text).to_bytes(8, "little") + text)
+        stream.truncate(8 + len(text) + end)
+    return folder
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--layers", type=int, default=38)
+    parser.add_argument("--heads", type=int, default=38)
+    parser.add_argument("--dtype", default="bfloat16", choices=["bfloat16", "float16", "float32"])
+    parser.add_argument("--keep", type=Path, help="write here and leave it")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = options.keep or Path(temporary)
+        checkpoint = write_checkpoint(folder / "checkpoint", options.layers, options.heads)
+        start = time.perf_counter()
+        dtype = getattr(torch, options.dtype)
+        component = transformer(checkpoint, "large", TEXT, dtype, keeps_keys=True)
+        out = folder / "export" / "large"
+        out.parent.mkdir()
+        write_component(component, out, cache=folder / "fingerprints.json", say=print)
+        seconds = time.perf_counter() - start
+        linked = {path.name for path in (checkpoint / "transformer").glob("*.safetensors")}
+        written = sum(path.stat().st_size for path in out.iterdir() if path.name not in linked)
+        parameters = sum(parameter.numel() for parameter in component.module.parameters())
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    print(
+        f"{options.layers} layers, {parameters / 1e9:.2f} G parameters, {options.dtype}: "
+        f"{seconds:.0f} s ({time.process_time():.0f} s of CPU), peak memory {peak / 1e6:.2f} GB, "
+        f"{written / 1e6:.1f} MB written beside the weights"
+    )
+
+
+if __name__ == "__main__":
+    main()
