@@ -31,15 +31,15 @@ METHODS: dict[str, dict[str, Any]] = {
     "hybrid": {"method": "hybrid"},
 }
 
-CAPTIONS = (
-    "a large striped red star left of a small plain white circle on a navy background",
-    "a small dotted black circle below a large plain yellow square on a sand background",
-    "a large plain green heart on a grey background",
-    "a small striped orange triangle right of a large checkered blue ring on a sand background",
-    "a large dotted purple diamond above a small plain cyan cross on a maroon background",
-    "a large checkered white star on a navy background",
-    "a small plain pink heart left of a large striped black square on a sky background",
-    "a large dotted yellow ring right of a small striped red triangle on a navy background",
+CAPTIONS = (  # held out: the demo pair was never trained on them
+    "a small dotted white heart above a small plain black square on a sand background",
+    "a large checkered blue cross below a small plain black diamond on a sky background",
+    "a small checkered yellow heart above a large striped white star on a forest background",
+    "a large plain black diamond above a small checkered red circle on a sky background",
+    "a small striped blue ring right of a small checkered yellow circle on a sand background",
+    "a large plain white star on a sand background",
+    "a small striped red triangle left of a large plain orange square on a navy background",
+    "a large dotted green heart on a sky background",
 )
 
 

@@ -5,11 +5,16 @@ import pytest
 from PIL import Image
 
 from benchmarks import machine, methods
+from training.world import held_out, read_caption
 
 
 def test_psnr_is_that_of_8_bit_pictures():
     black, grey = Image.new("RGB", (4, 4)), Image.fromarray(np.full((4, 4, 3), 10, dtype="uint8"))
     assert methods.psnr(grey, black) == pytest.approx(10 * np.log10(255**2 / 100))
+
+
+def test_what_is_drawn_to_be_measured_was_never_trained_on():
+    assert all(held_out(read_caption(caption)) for caption in methods.CAPTIONS)
 
 
 def test_every_method_is_measured_against_large(pipe, monkeypatch):
