@@ -85,7 +85,7 @@ def find_backend(name: str) -> Backend:
     Raises:
         HybridStitchError: there is none; the message lists those that there are.
     """
-    if name not in BACKENDS:
+    if not isinstance(name, str) or name not in BACKENDS:
         raise HybridStitchError(f"unknown backend {name!r}; known: {', '.join(BACKENDS)}")
     return BACKENDS[name]
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from hybridstitch.method.errors import HybridStitchError
+from hybridstitch.method.numbers import THREADS, whole
 
 from .engine import check_call, output_shape
 from .manifest import Manifest
@@ -29,12 +30,12 @@ class OnnxRuntimeEngine:
             threads: of one call; by default one for each physical core that this process may use.
 
         Raises:
-            HybridStitchError: ONNX Runtime cannot read the plan, or threads is not positive.
+            HybridStitchError: ONNX Runtime cannot read the plan, or threads is not 1 to 1024.
         """
         import onnxruntime
 
-        if threads is not None and threads < 1:
-            raise HybridStitchError(f"threads must be at least 1, not {threads}")
+        if threads is not None:
+            threads = whole("threads", threads, THREADS)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = QUIET
         options.intra_op_num_threads = threads or physical_cores()

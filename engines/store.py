@@ -63,8 +63,15 @@ class Store:
         return rebuild_command(self.pair, self.backend, self.folder)
 
     def components(self) -> list[str]:
-        """The components that are built here."""
-        return sorted(path.parent.name for path in self.folder.glob(f"*/{MANIFEST}"))
+        """The components that are built here.
+
+        Raises:
+            HybridStitchError: the folder cannot be read.
+        """
+        try:
+            return sorted(path.parent.name for path in self.folder.glob(f"*/{MANIFEST}"))
+        except OSError as error:
+            raise HybridStitchError(f"the engines in {self.folder} cannot be read: {error.strerror}") from None
 
     def manifest(self, component: str) -> Manifest:
         """What is built of a component.

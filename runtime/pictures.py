@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -53,13 +54,14 @@ def save_png(picture: Image.Image, path: Path, metadata: Mapping[str, Any]) -> N
     for key, value in metadata.items():
         chunks.add_itxt(key, value if isinstance(value, str) else json.dumps(value))
     chunks.add_itxt(METADATA_KEY, json.dumps(dict(metadata)))
-    half = path.with_name(f".{path.name}.part")
+    half = path.with_name(f".picture-{os.getpid()}.part")  # no longer than any name that fits
     try:
         picture.save(half, format="PNG", pnginfo=chunks)
         half.replace(path)
     except OSError as error:
-        half.unlink(missing_ok=True)
         raise HybridStitchError(f"cannot write {path}: {error.strerror or error}") from None
+    finally:
+        half.unlink(missing_ok=True)
 
 
 def read_metadata(path: Path) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Unpack
 
@@ -13,12 +13,14 @@ from torch import Tensor
 from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.method.geometry import Geometry
 from hybridstitch.method.guidance import is_guided
+from hybridstitch.method.numbers import whole
 from hybridstitch.method.plan import PlanSettings, make_plan
 from hybridstitch.method.recipe import Recipe, Size
 from hybridstitch.method.sampler import Step, sample
 from hybridstitch.method.sigmas import load_scheduler, noise_levels
 from hybridstitch.method.tokens import crop_positions, patchify, unpatchify
 
+from ..engines.backends import find_backend
 from ..engines.engine import Engine
 from ..engines.load import assets_folder, load_engine, position_file
 from ..engines.store import Store, default_folder
@@ -88,8 +90,8 @@ class HybridStitch:
             HybridStitchError: unknown pair or backend, engines that are not built, were built for another machine,
                 version or pair, or are damaged; the message says what to type.
         """
-        recipe = Recipe.load(pair)
-        folder = Path(engines) if engines is not None else default_folder(recipe.name, backend)
+        recipe, backend = Recipe.load(pair), find_backend(backend).name
+        folder = Path(str(engines)) if engines is not None else default_folder(recipe.name, backend)
         return cls(recipe, folder, backend, threads=threads)
 
     def __call__(
@@ -116,11 +118,11 @@ class HybridStitch:
         Raises:
             HybridStitchError: a bad argument, or an engine that gave NaN, infinity or only zeros.
         """
-        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        prompts = [prompt] if isinstance(prompt, str | bytes) or not isinstance(prompt, Iterable) else list(prompt)
         negative = self.recipe.defaults.negative_prompt if negative_prompt is None else negative_prompt
         plan = make_plan(self.recipe, method, **settings)
         wanted = self.recipe.defaults.size if size is None else Size.parse(size)
-        self.check(prompts, seed=seed, size=wanted)
+        seed = self.check(prompts, negative_prompt=negative, seed=seed, size=wanted)
 
         # Adaptive switching looks at a whole batch: to draw the same picture alone and among others, it gets one.
         most = 1 if plan.adaptive is not None else max(self.recipe.profiles.batch_sizes)
@@ -138,20 +140,28 @@ class HybridStitch:
             pictures += self.draw(batch, watch, report)
         return Result(pictures, watch.finish())
 
-    def check(self, prompts: Sequence[str], *, seed: int = 0, size: Size | None = None) -> None:
+    def check(
+        self, prompts: Sequence[str], *, negative_prompt: str | None = None, seed: int = 0, size: Size | None = None
+    ) -> int:
         """Everything about a request that can be refused before anything runs.
 
+        Returns:
+            The seed, as an int.
+
         Raises:
-            HybridStitchError: no prompt, an empty or over-long one, a seed out of range, a size that does not fit.
+            HybridStitchError: no prompt, an empty or over-long one, one that is no text, a seed out of range, a size
+                that does not fit.
         """
         if not prompts:
             raise HybridStitchError("there is no prompt: say what to draw")
         for text in prompts:
             self._text.check(text)
-        if not isinstance(seed, int) or not 0 <= seed <= LARGEST_SEED - len(prompts):
-            raise HybridStitchError(f"seed must be a whole number from 0 to 2^63 - 1, not {seed!r}")
+        if negative_prompt is not None:
+            self._text.check(negative_prompt, "negative prompt", may_be_empty=True)
         if size is not None:
             self._check_size(size)
+        last = len(prompts) - 1  # its seed counts as well
+        return whole("seed", seed, range(LARGEST_SEED - last + 1), f"from 0 to 2^63 - {last + 1}")
 
     def _check_size(self, size: Size) -> None:
         tokens = self.geometry.tokens(size)

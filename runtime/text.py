@@ -52,21 +52,27 @@ class TextEncoders:
     def device(self) -> torch.device:
         return self._engines[0].device
 
-    def check(self, prompt: str) -> None:
+    def check(self, prompt: str, name: str = "prompt", *, may_be_empty: bool = False) -> None:
         """Refuse a prompt that says nothing, or whose end no encoder would read.
 
         Raises:
-            HybridStitchError: it is empty, or longer than the longest encoder's limit; what would be lost is told.
+            HybridStitchError: it is no text, is empty, or is longer than the longest encoder's limit; what would be
+                lost is told.
         """
-        if not prompt.strip():
-            raise HybridStitchError("the prompt is empty: say what to draw")
+        if not isinstance(prompt, str):
+            raise HybridStitchError(f"the {name} must be text, not {prompt!r:.80}")
+        if not may_be_empty and not any(sign.isprintable() and not sign.isspace() for sign in prompt):
+            raise HybridStitchError(f"the {name} is empty: say what to draw")
+        if broken := [sign for sign in prompt if "\ud800" <= sign <= "\udfff"]:
+            raise HybridStitchError(f"the {name} is not UTF-8 text: it holds {broken[0]!r}")
         tokenizer = self._tokenizers[-1]
         limit = self._limit(len(self._tokenizers) - 1)
-        ids = tokenizer(prompt).input_ids
+        ids = tokenizer(prompt, verbose=False).input_ids
         if len(ids) > limit:
             lost = tokenizer.decode(ids[limit - 1 :], skip_special_tokens=True).strip()
+            lost = lost if len(lost) <= 200 else f"{lost[:200]}..."
             raise HybridStitchError(
-                f"the prompt is {len(ids)} tokens long and the limit is {limit}: {lost!r} would be cut off; shorten it"
+                f"the {name} is {len(ids)} tokens long and the limit is {limit}: {lost!r} would be cut off; shorten it"
             )
 
     def encode(self, prompts: Sequence[str], around: Around = nullcontext) -> tuple[Tensor, Tensor]:

@@ -26,16 +26,19 @@ class Parser(argparse.ArgumentParser):
         sys.exit(2)
 
 
-def whole(what: str, least: int = 0) -> Callable[[str], int]:
-    """A whole number of at least `least`."""
+def whole(what: str, within: range | None = None) -> Callable[[str], int]:
+    """A whole number that is at least 0, or in the range."""
+    least, most = (within[0], within[-1]) if within else (0, None)
 
     def parse(text: str) -> int:
         try:
             value = int(text)
         except ValueError:
-            raise argparse.ArgumentTypeError(f"{what} must be a whole number, not {text!r}") from None
+            raise argparse.ArgumentTypeError(f"{what} must be a whole number, not {text!r:.40}") from None
         if value < least:
             raise argparse.ArgumentTypeError(f"{what} must be at least {least}, not {value}")
+        if most is not None and value > most:
+            raise argparse.ArgumentTypeError(f"{what} must be at most {most}, not {value}")
         return value
 
     return parse
@@ -63,9 +66,17 @@ def size(text: str) -> Size:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
+def place(text: str) -> str:
+    """A file or a folder: what an unset variable of a shell leaves is none."""
+    if not text:
+        raise argparse.ArgumentTypeError("it names no file or folder: it is empty")
+    return text
+
+
 def add_pair(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--pair",
+        type=place,
         metavar="NAME",
         help=f"a recipe: {', '.join(recipe_names())}, or a .toml file (default: demo)",
     )

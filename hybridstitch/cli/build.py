@@ -18,7 +18,7 @@ from hybridstitch.method.recipe import Recipe
 if TYPE_CHECKING:
     from hybridstitch.export.pair import PairExport
 
-from .arguments import DEFAULT_PAIR, Parser, add_backend, add_pair, number, whole
+from .arguments import DEFAULT_PAIR, Parser, add_backend, add_pair, number, place, whole
 
 
 def version() -> str:
@@ -35,7 +35,7 @@ def add_export_to(commands: Any) -> None:
     )
     parser.set_defaults(call=export)
     _add_source(parser)
-    parser.add_argument("--out", metavar="DIR", help="where to (default: build/PAIR/onnx)")
+    parser.add_argument("--out", type=place, metavar="DIR", help="where to (default: build/PAIR/onnx)")
 
 
 def add_build_to(commands: Any) -> None:
@@ -47,8 +47,10 @@ def add_build_to(commands: Any) -> None:
     parser.set_defaults(call=build)
     _add_source(parser)
     add_backend(parser)
-    parser.add_argument("--out", metavar="DIR", help="where to (default: build/PAIR/BACKEND)")
-    parser.add_argument("--onnx", metavar="DIR", help="where the ONNX files are or go (default: build/PAIR/onnx)")
+    parser.add_argument("--out", type=place, metavar="DIR", help="where to (default: build/PAIR/BACKEND)")
+    parser.add_argument(
+        "--onnx", type=place, metavar="DIR", help="where the ONNX files are or go (default: build/PAIR/onnx)"
+    )
     tensorrt = parser.add_argument_group("TensorRT")
     tensorrt.add_argument(
         "--workspace", type=number("workspace"), metavar="GIB", help="limit of the builder's scratch memory"
@@ -66,7 +68,7 @@ def add_build_to(commands: Any) -> None:
         help="repeatable; the GPUs to build for (TensorRT for RTX)",
     )
     tensorrt.add_argument(
-        "--timing-cache", metavar="FILE", help="keep measured kernel times for the next build (TensorRT)"
+        "--timing-cache", type=place, metavar="FILE", help="keep measured kernel times for the next build (TensorRT)"
     )
     tensorrt.add_argument(
         "--weight-streaming", action="store_true", help="keep weights in host memory, pass them through the GPU"

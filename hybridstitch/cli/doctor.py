@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from .arguments import place
+
 MARKS = {"ok": "[green]ok[/]", "warning": "[yellow]note[/]", "missing": "[red]no[/]"}
 
 
@@ -22,7 +24,9 @@ def add_to(commands: Any) -> None:
         description="List Python, packages, GPUs, memory, disk and backends: what is there, and what is missing.",
     )
     parser.set_defaults(call=doctor)
-    parser.add_argument("--out", default="build", metavar="DIR", help="where engines would go (default: build)")
+    parser.add_argument(
+        "--out", type=place, default="build", metavar="DIR", help="where engines would go (default: build)"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON report on stdout")
 
 

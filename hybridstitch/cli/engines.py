@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from .arguments import place
+
 if TYPE_CHECKING:
     from hybridstitch.engines.inventory import Entry
 
@@ -32,7 +34,7 @@ def add_to(commands: Any) -> None:
     pruned.set_defaults(call=prune_engines)
     pruned.add_argument("--dry-run", action="store_true", help="say what would be removed, and remove nothing")
     for action in (shown, pruned):
-        action.add_argument("--dir", default="build", metavar="DIR", help="where to look (default: build)")
+        action.add_argument("--dir", type=place, default="build", metavar="DIR", help="where to look (default: build)")
         action.add_argument("--json", action="store_true", help="one JSON report on stdout")
 
 

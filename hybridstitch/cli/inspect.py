@@ -14,7 +14,7 @@ from rich.table import Table
 from hybridstitch.method.plan import Plan, make_plan
 from hybridstitch.method.recipe import Recipe
 
-from .arguments import DEFAULT_PAIR, add_backend, add_pair, number
+from .arguments import DEFAULT_PAIR, add_backend, add_pair, number, place
 
 if TYPE_CHECKING:
     from hybridstitch.engines.manifest import Manifest
@@ -30,7 +30,9 @@ def add_to(commands: Any) -> None:
     parser.set_defaults(call=inspect)
     add_pair(parser)
     add_backend(parser)
-    parser.add_argument("--engines", metavar="DIR", help="where they were built (default: build/PAIR/BACKEND)")
+    parser.add_argument(
+        "--engines", type=place, metavar="DIR", help="where they were built (default: build/PAIR/BACKEND)"
+    )
     parser.add_argument("--method", help="whose memory (default: the recipe's)")
     parser.add_argument("--mask-ratio", type=number("mask-ratio"), metavar="R", help="share of tokens refined")
     parser.add_argument("--json", action="store_true", help="one JSON report on stdout")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import tempfile
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ def picture_paths(out: str, prompts: Sequence[str], seed: int, method: str) -> l
             file that is no .png.
     """
     path = Path(out)
-    if path.is_dir():
+    if is_folder(path):
         require_writable(path)
         return [path / f"{_slug(prompt)}-seed{seed + k}-{method}.png" for k, prompt in enumerate(prompts)]
     if path.suffix.lower() != ".png":
@@ -27,15 +28,26 @@ def picture_paths(out: str, prompts: Sequence[str], seed: int, method: str) -> l
         raise HybridStitchError(f"--out {out}: no such folder; make it first, or name a .png file")
     if len(prompts) > 1:
         raise HybridStitchError(f"--out {out} is one file and there are {len(prompts)} prompts; give a folder")
-    if not path.parent.is_dir():
+    if not is_folder(path.parent):
         raise HybridStitchError(f"--out {out}: no such folder {path.parent}; make it first")
     require_writable(path.parent)
+    longest = os.pathconf(path.parent, "PC_NAME_MAX") if hasattr(os, "pathconf") else 255
+    if len(os.fsencode(mask_path(path).name)) > longest:
+        raise HybridStitchError(f"--out {out}: the name is too long; give one of at most {longest - 5} bytes")
     return [path]
 
 
 def mask_path(picture: Path) -> Path:
     """Where the picture with the refined region shown over it goes."""
     return picture.with_name(f"{picture.stem}-mask.png")
+
+
+def is_folder(path: Path) -> bool:
+    """Whether it is a folder; a path that no file system takes is none."""
+    try:
+        return path.is_dir()
+    except OSError:  # a name too long, or a folder above that may not be searched
+        return False
 
 
 def require_writable(folder: Path) -> None:

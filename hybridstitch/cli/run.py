@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from hybridstitch.method.errors import HybridStitchError
-from hybridstitch.method.plan import METHODS, PlanSettings, Score, make_plan
-from hybridstitch.method.recipe import Recipe, Size
+from hybridstitch.method.numbers import THREADS
+from hybridstitch.method.plan import PlanSettings, Score, make_plan
+from hybridstitch.method.recipe import METHODS, Recipe, Size
+from hybridstitch.method.schedule import STEPS
 
-from .arguments import DEFAULT_PAIR, Parser, add_backend, add_pair, number, size, whole
+from .arguments import DEFAULT_PAIR, Parser, add_backend, add_pair, number, place, size, whole
 from .output import mask_path, picture_paths
 
 
@@ -32,17 +34,21 @@ def add_to(commands: Any) -> None:
     parser.set_defaults(call=run)
     what = parser.add_argument_group("what to draw")
     what.add_argument("--prompt", action="append", metavar="TEXT", help="repeatable: one picture each")
-    what.add_argument("--prompts-file", metavar="FILE", help="one prompt a line; empty lines and # lines are skipped")
+    what.add_argument(
+        "--prompts-file", type=place, metavar="FILE", help="one prompt a line; empty lines and # lines are skipped"
+    )
     what.add_argument("--negative-prompt", metavar="TEXT", help="what to steer away from")
     what.add_argument(
         "--seed", type=whole("seed"), metavar="N", help="of the first picture; picture k has N + k (default: 0)"
     )
     what.add_argument("--size", type=size, metavar="WxH", help="in pixels; one of the recipe's sizes")
-    what.add_argument("--like", metavar="PNG", help="take prompt, seed, size and plan from a picture that this made")
+    what.add_argument(
+        "--like", type=place, metavar="PNG", help="take prompt, seed, size and plan from a picture that this made"
+    )
 
     how = parser.add_argument_group("how to draw it")
     how.add_argument("--method", choices=METHODS, help="hybrid is HybridStitch; the others are there to compare")
-    how.add_argument("--steps", type=whole("steps", 1), metavar="N", help="denoising steps")
+    how.add_argument("--steps", type=whole("steps", within=STEPS), metavar="N", help="denoising steps")
     how.add_argument(
         "--guidance", type=number("guidance"), metavar="SCALE", help="classifier-free guidance; up to 1: none"
     )
@@ -65,11 +71,19 @@ def add_to(commands: Any) -> None:
     add_backend(where)  # type: ignore[arg-type]
     where.add_argument(
         "--engines",
+        type=place,
         metavar="DIR",
         help="where they were built (default: build/PAIR/BACKEND); plans can run code: name only folders you trust",
     )
-    where.add_argument("--threads", type=whole("threads", 1), metavar="N", help="CPU threads (default: the cores)")
-    where.add_argument("--out", default=".", metavar="FILE|DIR", help="a .png file, or a folder (default: this one)")
+    where.add_argument(
+        "--threads",
+        type=whole("threads", within=THREADS),
+        metavar="N",
+        help="CPU threads (default: the cores)",
+    )
+    where.add_argument(
+        "--out", type=place, default=".", metavar="FILE|DIR", help="a .png file, or a folder (default: this one)"
+    )
     where.add_argument("--save-mask", action="store_true", help="also save the picture with the refined region over it")
     where.add_argument("--json", action="store_true", help="one JSON report on stdout instead of progress and table")
 
@@ -110,7 +124,9 @@ def run(arguments: argparse.Namespace) -> None:
     else:
         from .progress import drawing
 
-        pipe.check(prompts, seed=seed, size=arguments.size or recipe.defaults.size)
+        pipe.check(
+            prompts, negative_prompt=arguments.negative_prompt, seed=seed, size=arguments.size or recipe.defaults.size
+        )
         with drawing() as on_step:
             result = pipe(prompts, on_step=on_step, **call)
     report = _save(result, pipe, paths, arguments.save_mask)
@@ -164,12 +180,12 @@ def _prompts(arguments: argparse.Namespace) -> list[str]:
     prompts = list(arguments.prompt or [])
     if arguments.prompts_file:
         try:
-            lines = Path(arguments.prompts_file).read_text(encoding="utf-8").splitlines()
+            lines = Path(arguments.prompts_file).read_text(encoding="utf-8-sig").splitlines()
         except OSError as error:
             raise HybridStitchError(f"--prompts-file {arguments.prompts_file}: {error.strerror}") from None
         except UnicodeDecodeError:
             raise HybridStitchError(f"--prompts-file {arguments.prompts_file} is not UTF-8 text") from None
-        prompts += [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+        prompts += [text for line in lines if (text := line.strip()) and not text.startswith("#")]
         if not prompts:
             raise HybridStitchError(f"--prompts-file {arguments.prompts_file} holds no prompt")
     if not prompts:

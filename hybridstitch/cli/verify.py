@@ -14,7 +14,9 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from .arguments import DEFAULT_PAIR, Parser, add_backend, add_pair, whole
+from hybridstitch.method.numbers import THREADS
+
+from .arguments import DEFAULT_PAIR, Parser, add_backend, add_pair, place, whole
 from .run import quiet
 
 if TYPE_CHECKING:
@@ -36,6 +38,7 @@ def add_to(commands: Any) -> None:
     add_backend(parser)
     parser.add_argument(
         "--engines",
+        type=place,
         metavar="DIR",
         help="where they were built (default: build/PAIR/BACKEND); plans can run code: name only folders you trust",
     )
@@ -44,7 +47,12 @@ def add_to(commands: Any) -> None:
     )
     parser.add_argument("--quick", action="store_true", help="two lengths for each profile instead of seven")
     parser.add_argument("--seed", type=whole("seed"), default=0, metavar="N", help="of all noise (default: 0)")
-    parser.add_argument("--threads", type=whole("threads", 1), metavar="N", help="CPU threads (default: the cores)")
+    parser.add_argument(
+        "--threads",
+        type=whole("threads", within=THREADS),
+        metavar="N",
+        help="CPU threads (default: the cores)",
+    )
     parser.add_argument("--json", action="store_true", help="one JSON report on stdout instead of the table")
 
 
@@ -148,8 +156,8 @@ def _stage_table(stages: tuple[StageReport, ...]) -> Table:
 def _table(*columns: str) -> Table:
     """The first three columns are words, the others numbers."""
     table = Table(box=None, pad_edge=False)
-    for place, column in enumerate(columns):
-        table.add_column(column, justify="left" if place < 3 else "right", no_wrap=True)
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="left" if index < 3 else "right", no_wrap=True)
     return table
 
 

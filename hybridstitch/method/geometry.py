@@ -47,16 +47,15 @@ class Geometry:
             HybridStitchError: the size is no multiple of a token's side, or larger than the position table.
         """
         side = self.vae_factor * self.patch_size
+        most = self.position_size * side
+        if max(size) > most:
+            raise HybridStitchError(
+                f"size {size} is too large: this model has positions for at most {most} pixels a side"
+            )
         if size.width % side or size.height % side:
             near = Size(*(max(side, round(length / side) * side) for length in size))
             raise HybridStitchError(f"size {size} is not a multiple of {side} pixels on both sides; try {near}")
-        rows, columns = size.height // side, size.width // side
-        if max(rows, columns) > self.position_size:
-            raise HybridStitchError(
-                f"size {size} is too large: this model has positions for at most "
-                f"{self.position_size * side} pixels a side"
-            )
-        return rows, columns
+        return size.height // side, size.width // side
 
     def tokens(self, size: Size) -> int:
         """N, the image tokens of a picture."""

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import Any, Literal, TypedDict, Unpack, get_args
+from typing import Any, Literal, TypedDict, Unpack
 
 from .errors import HybridStitchError
-from .recipe import MethodDefaults, Recipe
-from .schedule import Schedule
-
-Method = Literal["hybrid", "large", "small", "srdiffusion", "t-stitch"]
-METHODS: tuple[str, ...] = get_args(Method)
+from .numbers import finite, whole
+from .recipe import METHODS, SETTINGS, Method, MethodDefaults, Recipe
+from .schedule import STEPS, Schedule
 
 
 class Score(StrEnum):
@@ -105,10 +103,10 @@ def make_plan(recipe: Recipe, method: str | None = None, **settings: Unpack[Plan
     Raises:
         HybridStitchError: an unknown method, a setting that this method does not have, or a value out of range.
     """
-    method = method or recipe.defaults.method
+    method = recipe.defaults.method if method is None else method
     if method not in METHODS:
         raise HybridStitchError(f"unknown method {method!r}; known: {', '.join(METHODS)}")
-    given: dict[str, Any] = {name: value for name, value in settings.items() if value is not None}
+    given = {name: _checked(name, value) for name, value in settings.items() if value is not None}
     _refuse_foreign_settings(method, set(given) - {"steps", "guidance"})
     defaults: MethodDefaults = recipe.methods.get(method, MethodDefaults())  # type: ignore[arg-type]
     steps = given.get("steps", recipe.defaults.steps)
@@ -145,18 +143,26 @@ def make_plan(recipe: Recipe, method: str | None = None, **settings: Unpack[Plan
     )
 
 
-_SETTINGS = {
-    "large": set(),
-    "small": set(),
-    "srdiffusion": {"large_steps", "residual", "adaptive"},
-    "t-stitch": {"large_steps"},
-}
+def _checked(name: str, value: Any) -> Any:
+    """A setting as the type that it has in a plan; whether it is in range is for the plan to say."""
+    if name not in PlanSettings.__annotations__:
+        raise HybridStitchError(f"unknown setting {name!r}; known: {', '.join(PlanSettings.__annotations__)}")
+    words = name.replace("_", " ")
+    if name == "steps":
+        return whole(name, value, STEPS)
+    if name in ("large_steps", "hybrid_steps", "refresh_every"):
+        return whole(words, value)
+    if name == "score":
+        return value
+    if name == "residual":
+        return value if value == "off" else finite("residual (an exponent, or 'off')", value)
+    return finite(words, value)
 
 
 def _refuse_foreign_settings(method: str, given: set[str]) -> None:
-    foreign = sorted(given - _SETTINGS.get(method, given))
+    foreign = sorted(given - SETTINGS[method])
     if foreign:
-        allowed = ", ".join(sorted(_SETTINGS[method])) or "none"
+        allowed = ", ".join(sorted(SETTINGS[method])) or "none"
         raise HybridStitchError(f"method {method!r} has no setting {foreign[0]!r}; its settings: {allowed}")
 
 

@@ -6,14 +6,37 @@ import re
 import tomllib
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from reprlib import Repr
+from typing import Annotated, Any, Literal, NamedTuple, Self, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    StrictFloat,
+    StrictInt,
+    ValidationError,
+    model_validator,
+)
 
 from .errors import HybridStitchError
 
 Role = Literal["large", "small"]
 Dtype = Literal["float32", "float16", "bfloat16"]
+Method = Literal["hybrid", "large", "small", "srdiffusion", "t-stitch"]
+METHODS: tuple[str, ...] = get_args(Method)
+SETTINGS: dict[str, frozenset[str]] = {
+    "hybrid": frozenset(
+        ("large_steps", "hybrid_steps", "mask_ratio", "score", "residual", "refresh_every", "adaptive")
+    ),
+    "large": frozenset(),
+    "small": frozenset(),
+    "srdiffusion": frozenset(("large_steps", "residual", "adaptive")),
+    "t-stitch": frozenset(("large_steps",)),
+}
+"""Which settings each method has, beside steps and guidance."""
 
 
 class Size(NamedTuple):
@@ -27,14 +50,12 @@ class Size(NamedTuple):
 
     @classmethod
     def parse(cls, text: str | Size) -> Size:
-        """Read `WxH`.
+        """Read `WxH`, or see that a size is one.
 
         Raises:
             HybridStitchError: the text is not two positive whole numbers joined by an x.
         """
-        if isinstance(text, Size):
-            return text
-        match = re.fullmatch(r"([1-9]\d{0,5})x([1-9]\d{0,5})", str(text))
+        match = re.fullmatch(r"([1-9][0-9]{0,5})x([1-9][0-9]{0,5})", str(text))
         if not match:
             raise HybridStitchError(f"size {text!r} is not WIDTHxHEIGHT in pixels, for example 1024x768")
         return cls(int(match[1]), int(match[2]))
@@ -50,7 +71,7 @@ class _Strict(BaseModel):
 class Checkpoint(_Strict):
     """Where a model is: a folder in diffusers' layout (relative to the recipe's file), or a hub id and revision."""
 
-    path: str
+    path: str = Field(min_length=1)
     revision: str | None = None
 
 
@@ -63,45 +84,61 @@ class Profiles(_Strict):
     """
 
     sizes: tuple[SizeField, ...] = Field(min_length=1)
-    batch_sizes: tuple[Annotated[int, Field(ge=1, le=64)], ...] = Field(default=(1,), min_length=1)
-    mask_ratios: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (0.15, 0.3, 0.5)
-    token_bucket: int = Field(default=64, ge=1, le=1024)
+    batch_sizes: tuple[Annotated[StrictInt, Field(ge=1, le=64)], ...] = Field(default=(1,), min_length=1)
+    mask_ratios: tuple[Annotated[StrictFloat, Field(gt=0, lt=1)], ...] = (0.15, 0.3, 0.5)
+    token_bucket: StrictInt = Field(default=64, ge=1, le=1024)
 
 
 class Defaults(_Strict):
     """What a run uses unless it is told otherwise."""
 
     size: SizeField
-    steps: int = Field(default=28, ge=1, le=1000)
-    guidance: float = Field(default=7.0, ge=0)
+    steps: StrictInt = Field(default=28, ge=1, le=1000)
+    guidance: StrictFloat = Field(default=7.0, ge=0, le=100)
     negative_prompt: str = ""
-    method: str = "hybrid"
+    method: Method = "hybrid"
 
 
 class MethodDefaults(_Strict):
     """A method's settings; see `hybridstitch.method.plan.Plan` for what each means."""
 
-    large_steps: int | None = Field(default=None, ge=0)
-    hybrid_steps: int | None = Field(default=None, ge=0)
-    mask_ratio: float | None = Field(default=None, ge=0, le=1)
+    large_steps: StrictInt | None = Field(default=None, ge=0)
+    hybrid_steps: StrictInt | None = Field(default=None, ge=0)
+    mask_ratio: StrictFloat | None = Field(default=None, ge=0, le=1)
     score: Literal["gap", "change"] | None = None
-    residual: float | None = Field(default=None, ge=0, le=16)
-    refresh_every: int | None = Field(default=None, ge=0)
-    adaptive: float | None = Field(default=None, gt=0)
+    residual: StrictFloat | None = Field(default=None, ge=0, le=16)
+    refresh_every: StrictInt | None = Field(default=None, ge=0)
+    adaptive: StrictFloat | None = Field(default=None, gt=0, lt=1)
 
 
 class Recipe(_Strict):
     """A pair of Stable Diffusion 3 checkpoints and everything that decides how its engines are built and run."""
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=100)
     large: Checkpoint
     small: Checkpoint
     dtype: Dtype = "bfloat16"
-    max_sequence_length: int = Field(default=256, ge=1, le=512)
+    max_sequence_length: StrictInt = Field(default=256, ge=1, le=512)
     profiles: Profiles
     defaults: Defaults
     methods: dict[Literal["hybrid", "srdiffusion", "t-stitch"], MethodDefaults] = Field(default_factory=dict)
     folder: Path = Field(default=Path(), exclude=True)
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.defaults.size not in self.profiles.sizes:
+            sizes = ", ".join(str(size) for size in self.profiles.sizes)
+            raise ValueError(f"defaults.size {self.defaults.size} is none of profiles.sizes: {sizes}")
+        for method, settings in self.methods.items():
+            if foreign := sorted(settings.model_fields_set - SETTINGS[method]):
+                known = ", ".join(sorted(SETTINGS[method]))
+                raise ValueError(f"methods.{method} has no setting {foreign[0]!r}; its settings: {known}")
+            if (settings.large_steps or 0) + (settings.hybrid_steps or 0) > self.defaults.steps:
+                raise ValueError(
+                    f"methods.{method}: large_steps and hybrid_steps do not fit into defaults.steps, "
+                    f"which is {self.defaults.steps}"
+                )
+        return self
 
     @classmethod
     def load(cls, name: str | Path) -> Recipe:
@@ -110,7 +147,7 @@ class Recipe(_Strict):
         Raises:
             HybridStitchError: no such recipe, or a file that is no valid recipe; the message names the key.
         """
-        path = Path(name)
+        path = Path(str(name))
         if path.suffix != ".toml":
             if str(name) not in recipe_names():
                 raise HybridStitchError(
@@ -118,10 +155,10 @@ class Recipe(_Strict):
                 )
             path = _pairs_folder() / f"{name}.toml"
         try:
-            content = tomllib.loads(path.read_text(encoding="utf-8"))
+            content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
         except OSError as error:
             raise HybridStitchError(f"pair recipe {path} cannot be read: {error.strerror}") from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        except (ValueError, RecursionError) as error:  # of TOML, UTF-8, a number or brackets beyond all bounds
             raise HybridStitchError(f"pair recipe {path} is not TOML: {error}") from None
         if "folder" in content:
             raise HybridStitchError(f"pair recipe {path}: unknown key 'folder'")
@@ -169,12 +206,19 @@ def _from_hub(source: Checkpoint, role: Role, pair: str) -> Path:
         ) from None
 
 
+_SHORT = Repr()
+_SHORT.maxstring = _SHORT.maxother = 80
+
+
 def _first_problem(error: ValidationError) -> str:
     problems: list[Any] = error.errors()  # an unknown key first: it is often a missing one, misspelt
     problem = next((found for found in problems if found["type"] == "extra_forbidden"), problems[0])
-    where = ".".join(str(part) for part in problem["loc"])
+    where = ".".join(str(part) for part in problem["loc"] if part != "[key]")
     if problem["type"] == "extra_forbidden":
         return f"unknown key {where!r}"
     if problem["type"] == "missing":
         return f"key {where!r} is missing"
-    return f"{where}: {problem['msg'].removeprefix('Value error, ')}, not {problem['input']!r}"
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "value_error":  # ours: it names what was given
+        return f"{where}: {message}" if where else message
+    return f"{where}: {message}, not {_SHORT.repr(problem['input'])}"

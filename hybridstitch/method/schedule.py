@@ -7,6 +7,9 @@ from enum import StrEnum
 
 from .errors import HybridStitchError
 
+STEPS = range(1, 1001)
+"""What SD3's schedulers are trained with; more would only repeat their noise levels."""
+
 
 class Stage(StrEnum):
     """What a step computes: all tokens by the large model, some of them, or none."""
@@ -38,8 +41,8 @@ class Schedule:
     refresh_every: int = 0
 
     def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise HybridStitchError(f"steps must be at least 1, not {self.steps}")
+        if self.steps not in STEPS:
+            raise HybridStitchError(f"steps must be from {STEPS[0]} to {STEPS[-1]}, not {self.steps}")
         if not 0 <= self.large_until <= self.hybrid_until <= self.steps:
             raise HybridStitchError(
                 f"{self.large_until} large and {self.hybrid_until - self.large_until} hybrid steps do not fit "

@@ -78,7 +78,9 @@ def test_a_picture_can_be_drawn_again_from_its_metadata(run, tmp_path):
 
 
 def test_prompts_come_from_a_file_too(run, tmp_path):
-    (tmp_path / "prompts.txt").write_text(f"# two pictures\n{STAR}\n\n{HEART}\n")
+    (tmp_path / "prompts.txt").write_bytes(
+        f"\ufeff{STAR}\r\n\r\n  # as Windows editors write it\r\n{HEART}\r\n".encode()
+    )
     code, stdout, _ = run(
         "--prompts-file", str(tmp_path / "prompts.txt"), *QUICK, "--method", "hybrid", "--json", "--out", str(tmp_path)
     )
@@ -136,7 +138,11 @@ def refused(capsys, words: str, *arguments: str) -> None:
         (["--prompt", STAR, "--prompt", HEART, "--out", "star.png"], "is one file and there are 2 prompts"),
         (["--prompts-file", "/nowhere.txt"], "--prompts-file /nowhere.txt: No such file"),
         (["--like", "/nowhere.png"], "cannot read /nowhere.png: No such file"),
+        (["--prompt", STAR, "--out", "n" * 300 + ".png"], "the name is too long; give one of at most 250 bytes"),
+        (["--prompt", STAR, "--out", ""], "argument --out: it names no file or folder: it is empty"),
+        (["--prompt", STAR, "--steps", "1001"], "steps must be at most 1000, not 1001"),
         (["--prompt", STAR, "--threads", "0"], "threads must be at least 1"),
+        (["--prompt", STAR, "--threads", "9999"], "threads must be at most 1024, not 9999"),
         (["--prompt", STAR, "--colour"], "unrecognized arguments: --colour"),
     ],
     ids=lambda value: " ".join(value[-2:]) if isinstance(value, list) else "",

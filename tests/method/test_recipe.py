@@ -25,7 +25,7 @@ def test_every_recipe_that_comes_with_the_package_loads(name):
 
 def test_a_checkpoint_is_named_relative_to_its_recipe(tmp_path):
     (tmp_path / "large").mkdir()
-    (tmp_path / "mine.toml").write_text(GOOD)
+    (tmp_path / "mine.toml").write_text(GOOD, encoding="utf-8-sig")  # with the mark that Windows editors put first
     assert Recipe.load(tmp_path / "mine.toml").checkpoint("large") == tmp_path / "large"
 
 
@@ -37,6 +37,24 @@ def test_a_checkpoint_is_named_relative_to_its_recipe(tmp_path):
         (('sizes = ["64x64"]', 'sizes = ["64"]'), "size '64' is not WIDTHxHEIGHT"),
         (('name = "mine"', "name = "), "is not TOML"),
         (('size = "64x64"', 'size = "64x64"\nsteps = 0'), "defaults.steps"),
+        (
+            ('size = "64x64"', 'size = "64x64"\nsteps = true'),
+            "steps: Input should be a valid integer, not True",
+        ),
+        (('size = "64x64"', 'size = "32x32"'), "defaults.size 32x32 is none of profiles.sizes: 64x64"),
+        (
+            ('size = "64x64"', 'size = "64x64"\nmethod = "magic"'),
+            "method: Input should be 'hybrid', .*'magic'",
+        ),
+        (("[defaults]", "[methods.magic]\n[defaults]"), "methods.magic: Input should be 'hybrid'"),
+        (("[defaults]", "[methods.t-stitch]\nresidual = 2\n[defaults]"), "methods.t-stitch has no setting 'residual'"),
+        (
+            ("[defaults]", "[methods.hybrid]\nlarge_steps = 29\n[defaults]"),
+            "do not fit into defaults.steps, which is",
+        ),
+        (('path = "large"', 'path = ""'), "large.path: String should have at least 1 character"),
+        (('name = "mine"', f"name = {'[' * 9999}"), "is not TOML: maximum recursion depth"),
+        (('name = "mine"', f"name = {'9' * 9999}"), "is not TOML: Exceeds the limit"),
     ],
 )
 def test_a_wrong_recipe_gets_one_line_that_names_the_key(tmp_path, change, words):
@@ -70,7 +88,9 @@ def test_a_hub_id_that_cannot_be_had_is_told_in_one_line(tmp_path, monkeypatch):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("text", ["", "64", "0x64", "64x", "-8x8", "64x64x3", "64X64", "1e3x8"])
+@pytest.mark.parametrize(
+    "text", ["", "64", "0x64", "64x", "-8x8", "64x64x3", "64X64", "1e3x8", (64, 64), None, Size(-8, -8), Size(8, True)]
+)
 def test_a_size_is_two_positive_whole_numbers(text):
     with pytest.raises(HybridStitchError, match="is not WIDTHxHEIGHT in pixels"):
         Size.parse(text)

@@ -110,7 +110,12 @@ def test_a_picture_says_how_it_was_made_and_can_be_drawn_again_from_it(pipe, tmp
     [
         (("",), "the prompt is empty"),
         (("  ",), "the prompt is empty"),
+        (("\x00\n",), "the prompt is empty"),
         (([],), "there is no prompt"),
+        ((None,), "the prompt must be text, not None"),
+        ((b"a star",), "the prompt must be text, not b'a star'"),
+        (([PROMPTS[0], 3],), "the prompt must be text, not 3"),
+        (("a \ud800 star",), r"the prompt is not UTF-8 text: it holds '\\ud800'"),
         (("a large red star " * 12,), r"tokens long and the limit is 24: '.*star.*' would be cut off"),
     ],
 )
@@ -124,8 +129,11 @@ def test_a_prompt_that_cannot_be_read_whole_is_refused(pipe, arguments, words):
     ("settings", "words"),
     [
         ({"seed": -1}, "seed must be a whole number from 0"),
-        ({"seed": 2**63}, "seed must be a whole number from 0"),
+        ({"seed": 2**63}, r"seed must be a whole number from 0 to 2\^63 - 1, not 9223372036854775808"),
         ({"seed": 1.5}, "seed must be a whole number from 0"),
+        ({"seed": True}, "seed must be a whole number from 0 .* not True"),
+        ({"negative_prompt": 3}, "the negative prompt must be text, not 3"),
+        ({"negative_prompt": "a large red star " * 12}, "the negative prompt is 50 tokens long and the limit is 24"),
         ({"size": "100x128"}, "size 100x128 is not a multiple of 8 pixels on both sides; try 96x128"),
         ({"size": "64x64"}, r"size 64x64 is 64 image tokens and the engines in .* take 240-256; .*sizes: 128x128"),
         ({"size": "4096x4096"}, "size 4096x4096 is too large"),

@@ -1,0 +1,49 @@
+"""Numbers that users give: whole ones and others, whatever type they came in."""
+
+from __future__ import annotations
+
+import math
+from numbers import Real
+from operator import index
+from typing import Any
+
+from .errors import HybridStitchError
+
+THREADS = range(1, 1025)
+"""Far more than helps; beyond it libraries run out of memory instead of saying so."""
+
+
+def whole(name: str, value: Any, span: range | None = None, allowed: str | None = None) -> int:
+    """A whole number of any integer type (numpy's too) as an int.
+
+    Args:
+        span: where it must lie, if not anywhere.
+        allowed: the span in words, where its ends read badly.
+
+    Raises:
+        HybridStitchError: no whole number (True and 1.0 are none), or one outside of `span`.
+    """
+    try:
+        number = None if isinstance(value, bool) else index(value)
+    except TypeError:
+        number = None
+    if number is None or (span is not None and number not in span):
+        shown = value if number is None else number
+        allowed = allowed or (f"from {span[0]} to {span[-1]}" if span is not None else "")
+        raise HybridStitchError(f"{name} must be a whole number {allowed}".rstrip() + f", not {shown!r:.40}")
+    return number
+
+
+def finite(name: str, value: Any) -> float:
+    """A number of any real type as a float.
+
+    Raises:
+        HybridStitchError: no number (True and "1" are none), NaN or infinity.
+    """
+    try:
+        number = math.nan if isinstance(value, bool) or not isinstance(value, Real) else float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise HybridStitchError(f"{name} must be a number, not {value!r:.40}")
+    return number
