@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from importlib import metadata
 from typing import Any
 
+from packaging.version import Version
+
 from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.method.geometry import Geometry
 
@@ -154,7 +156,7 @@ def check_usable(manifest: Manifest, *, backend: str, hardware: Hardware, rebuil
 def outdated(manifest: Manifest) -> list[str]:
     """Why an engine must be built again whatever the machine: versions that are not the installed ones."""
     known, found = BACKENDS[manifest.backend], []
-    if known.installed and manifest.backend_version != known.version:
+    if known.installed and not _reads(manifest, known.version):
         found.append(f"it was built by {known.title} {manifest.backend_version}, here is {known.version}")
     if manifest.version != our_version():
         found.append(f"it was built by hybridstitch-trt {manifest.version}, here is {our_version()}")
@@ -176,6 +178,14 @@ def changes(old: Manifest, new: Manifest) -> list[str]:
         for name in before
         if name not in ignored and before[name] != after[name]
     ]
+
+
+def _reads(manifest: Manifest, here: str) -> bool:
+    """Plans are for one version of the backend, unless the builder was told to let later ones of its major run them."""
+    if not manifest.options.get("version_compatible"):
+        return manifest.backend_version == here
+    built, now = Version(manifest.backend_version), Version(here)
+    return now.major == built.major and now >= built
 
 
 def _runs_on(manifest: Manifest, hardware: Hardware) -> bool:

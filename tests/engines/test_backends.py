@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ import torch
 from hybridstitch.engines.backends import BACKENDS, Hardware, find_backend, hardware, obstacle
 from hybridstitch.engines.build import build_pair
 from hybridstitch.engines.load import load_engine, load_manifest
-from hybridstitch.engines.manifest import check_usable
+from hybridstitch.engines.manifest import check_usable, outdated
 from hybridstitch.engines.options import BuildOptions, rtx_targets
 from hybridstitch.method.errors import HybridStitchError
 
@@ -103,6 +104,26 @@ def test_turing_is_built_for_where_its_dtype_allows():
 
 
 @pytest.mark.parametrize(
+    ("options", "here", "runs"),
+    [
+        ({}, "11.3", True),
+        ({}, "11.4", False),
+        ({"version_compatible": True}, "11.3", True),
+        ({"version_compatible": True}, "11.10", True),
+        ({"version_compatible": True}, "11.2.9", False),
+        ({"version_compatible": True}, "12.0", False),
+    ],
+)
+def test_a_plan_runs_on_its_version_or_if_built_for_it_on_later_ones_of_its_major(
+    built, options, here, runs, monkeypatch
+):
+    monkeypatch.setattr(type(BACKENDS["tensorrt"]), "version", here)
+    monkeypatch.setattr(type(BACKENDS["tensorrt"]), "installed", True)
+    manifest = replace(load_manifest(built, "large"), backend="tensorrt", backend_version="11.3", options=options)
+    assert outdated(manifest) == ([] if runs else [f"it was built by TensorRT 11.3, here is {here}"])
+
+
+@pytest.mark.parametrize(
     ("targets", "here", "runs"),
     [
         ((), Hardware("NVIDIA L4", "8.9"), True),
@@ -115,8 +136,6 @@ def test_turing_is_built_for_where_its_dtype_allows():
     ],
 )
 def test_a_plan_runs_on_the_gpu_it_was_built_for_or_on_those_it_covers(built, targets, here, runs, monkeypatch):
-    from dataclasses import replace
-
     monkeypatch.setattr(type(BACKENDS["tensorrt"]), "version", "11.4")
     manifest = replace(
         load_manifest(built, "large"),

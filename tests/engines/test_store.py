@@ -260,8 +260,11 @@ def test_an_engine_of_another_making_is_refused_with_what_differs_and_the_comman
     [
         ("{", r"is not a manifest of this version"),
         ("[]", r"is not a manifest of this version"),
-        ('{"format": 0}', r"is not a manifest of this version \(its format is 0, this version reads 1\)"),
-        ('{"format": 1}', r"is not a manifest of this version \(it lacks 'pair'\)"),
+        (
+            '{"format": 0}',
+            rf"is not a manifest of this version \(its format is 0, this version reads {manifest_module.FORMAT}\)",
+        ),
+        (f'{{"format": {manifest_module.FORMAT}}}', r"is not a manifest of this version \(it lacks 'backend'\)"),
     ],
 )
 def test_a_manifest_that_is_none_is_told(export, folder, text, message):
