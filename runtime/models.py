@@ -51,7 +51,7 @@ class EngineModels:
         self._engines = {"large": large, "small": small}
         self._around, self._watch, self._guidance = around, watch, guidance
         batch, device = text.shape[0], text.device
-        self._timestep = torch.empty(batch, device=device)
+        self._timestep = torch.empty(batch, dtype=torch.float32, device=device)
         self._fixed = {"text": text, "pooled": pooled, "timestep": self._timestep}
         self._position = {
             "large": large_position.expand(batch, -1, -1).contiguous(),

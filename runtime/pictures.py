@@ -10,11 +10,35 @@ from typing import Any
 
 import numpy as np
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
+from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
 from hybridstitch.method.errors import HybridStitchError
+from hybridstitch.method.recipe import Method, first_problem
 
 METADATA_KEY = "hybridstitch"
+
+
+class _Made(BaseModel):
+    """What must be in a picture's file to draw it again; whether it is in range is checked as for any other run."""
+
+    model_config = ConfigDict(strict=True)
+
+    prompt: str
+    negative_prompt: str
+    seed: int
+    size: str
+    method: Method
+    steps: int
+    large_steps: int
+    hybrid_steps: int
+    refresh_every: int
+    guidance: float
+    mask_ratio: float
+    score: str
+    residual: float | None
+    adaptive: float | None
+    pair: str
 
 
 def to_pictures(decoded: Tensor) -> list[Image.Image]:
@@ -72,9 +96,13 @@ def read_metadata(path: Path) -> dict[str, Any]:
     """
     try:
         with Image.open(path) as picture:
-            return json.loads(picture.info[METADATA_KEY])
+            content = json.loads(picture.info[METADATA_KEY])
+        _Made.model_validate(content)
     except OSError as error:
         reason = "it is no picture" if isinstance(error, UnidentifiedImageError) else error.strerror or error
         raise HybridStitchError(f"cannot read {path}: {reason}") from None
-    except (KeyError, ValueError, TypeError):
+    except ValidationError as error:
+        raise HybridStitchError(f"{path} does not say how it was made: {first_problem(error)}") from None
+    except (KeyError, ValueError, TypeError, RecursionError):
         raise HybridStitchError(f"{path} does not say how it was made: it is no picture of hybridstitch-trt") from None
+    return content

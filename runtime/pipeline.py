@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Unpack
 
@@ -24,6 +25,7 @@ from ..engines.backends import find_backend
 from ..engines.engine import Engine
 from ..engines.load import assets_folder, load_engine, position_file
 from ..engines.store import Store, default_folder
+from .fits import group_sizes
 from .health import Health
 from .models import EngineModels
 from .pictures import to_pictures
@@ -36,7 +38,7 @@ COMPONENTS = ("large", "small", "text_encoder", "text_encoder_2", "vae_decoder")
 
 
 class HybridStitch:
-    """A pair of models, loaded and ready to draw.
+    """A pair of models, loaded and ready to draw. One thread at a time: its engines and buffers are its own.
 
     >>> pipe = HybridStitch.load("demo")
     >>> result = pipe("a large striped red star left of a small plain white circle on a navy background", seed=7)
@@ -45,12 +47,21 @@ class HybridStitch:
     recipe: the pair's recipe; `recipe.checkpoint("large")` is the folder of a checkpoint.
     """
 
-    def __init__(self, recipe: Recipe, folder: Path, backend: str, *, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        folder: Path,
+        backend: str,
+        *,
+        device: torch.device | str | None = None,
+        threads: int | None = None,
+    ) -> None:
         self.recipe, self.folder, self.backend = recipe, folder, backend
         built = Store(folder, pair=recipe.name, backend=backend).components()
         names = [*COMPONENTS, *(name for name in built if name == "text_encoder_3")]
         self.engines: dict[str, Engine] = {
-            name: load_engine(folder, name, backend=backend, threads=threads, pair=recipe.name) for name in names
+            name: load_engine(folder, name, backend=backend, device=device, threads=threads, pair=recipe.name)
+            for name in names
         }
         large = self.engines["large"]
         assert large.manifest.geometry is not None  # every transformer has one
@@ -75,6 +86,7 @@ class HybridStitch:
         *,
         engines: str | Path | None = None,
         backend: str = "onnxruntime",
+        device: torch.device | str | None = None,
         threads: int | None = None,
     ) -> HybridStitch:
         """Load a pair's engines.
@@ -84,6 +96,7 @@ class HybridStitch:
             engines: the folder that they were built in; by default build/<pair>/<backend>. Plans can run code:
                 name only folders that you trust.
             backend: onnxruntime, tensorrt, tensorrt_rtx or torch.
+            device: such as cuda:1; by default the CPU, or the current GPU for a backend that needs one.
             threads: CPU threads of an engine; by default the machine's cores.
 
         Raises:
@@ -92,7 +105,7 @@ class HybridStitch:
         """
         recipe, backend = Recipe.load(pair), find_backend(backend).name
         folder = Path(str(engines)) if engines is not None else default_folder(recipe.name, backend)
-        return cls(recipe, folder, backend, threads=threads)
+        return cls(recipe, folder, backend, device=device, threads=threads)
 
     def __call__(
         self,
@@ -124,21 +137,31 @@ class HybridStitch:
         wanted = self.recipe.defaults.size if size is None else Size.parse(size)
         seed = self.check(prompts, negative_prompt=negative, seed=seed, size=wanted)
 
-        # Adaptive switching looks at a whole batch: to draw the same picture alone and among others, it gets one.
-        most = 1 if plan.adaptive is not None else max(self.recipe.profiles.batch_sizes)
-        starts = range(0, len(prompts), most)
+        bucket = self.recipe.profiles.token_bucket
+        groups = group_sizes(self.engines, self.geometry, wanted, plan, bucket, len(prompts))
         watch, pictures = Stopwatch(self.device), []
-        for number, start in enumerate(starts):
-            group = tuple(prompts[start : start + most])
-            seeds = tuple(range(seed + start, seed + start + len(group)))
-            batch = Batch(group, (negative,) * len(group), seeds, wanted, plan)
+        for number, count in enumerate(groups):
+            start = len(pictures)
+            seeds = tuple(range(seed + start, seed + start + count))
+            batch = Batch(tuple(prompts[start : start + count]), (negative,) * count, seeds, wanted, plan)
 
             def report(step: Step, number: int = number) -> None:
                 if on_step is not None:
-                    on_step(Progress.of(step, plan.schedule.steps, number, len(starts)))
+                    on_step(Progress.of(step, plan.schedule.steps, number, len(groups)))
 
             pictures += self.draw(batch, watch, report)
         return Result(pictures, watch.finish())
+
+    def close(self) -> None:
+        """Give back the engines' memory; nothing can be drawn afterwards."""
+        for engine in self.engines.values():
+            engine.close()
+
+    def __enter__(self) -> HybridStitch:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def check(
         self, prompts: Sequence[str], *, negative_prompt: str | None = None, seed: int = 0, size: Size | None = None
@@ -176,9 +199,29 @@ class HybridStitch:
     def draw(self, batch: Batch, watch: Stopwatch, on_step: Callable[[Step], None] = lambda _: None) -> list[Picture]:
         """Draw one checked batch, at most as many pictures as the engines take at once.
 
+        On a GPU it runs on a stream of its own: TensorRT waits for the device at each call on the default one.
+
         Raises:
-            HybridStitchError: lengths that no profile holds, or an engine that gave NaN, infinity or only zeros.
+            HybridStitchError: lengths that no profile holds, not enough memory, or an engine that gave NaN, infinity
+                or only zeros.
         """
+        try:
+            with torch.inference_mode(), self._own_stream():
+                return self._draw(batch, watch, on_step)
+        except (MemoryError, torch.OutOfMemoryError):
+            raise HybridStitchError(
+                f"not enough memory on {self.device} for {len(batch.prompts)} pictures of {batch.size}: draw fewer at "
+                "once or smaller ones; hybridstitch-trt inspect says what a run takes"
+            ) from None
+
+    def _own_stream(self) -> AbstractContextManager[object]:
+        if self.device.type != "cuda":
+            return nullcontext()
+        stream = torch.cuda.Stream(self.device)
+        stream.wait_stream(torch.cuda.current_stream(self.device))
+        return torch.cuda.stream(stream)
+
+    def _draw(self, batch: Batch, watch: Stopwatch, on_step: Callable[[Step], None]) -> list[Picture]:
         rows, columns = self.geometry.grid(batch.size)
         sigmas, timesteps = noise_levels(self._scheduler, batch.plan.schedule.steps, rows * columns, self.device)
         noise = patchify(self._noise(batch.seeds, rows, columns), self.geometry.patch_size)
@@ -190,7 +233,7 @@ class HybridStitch:
             watch.lap(str(step.stage))
             on_step(step)
 
-        models = self._models(batch, watch, lambda name, output: health.watch(f"{name}, step {step_number},", output))
+        models = self._models(batch, watch, health, lambda: step_number)
         watch.lap("text")
         tokens, trace = sample(
             models,
@@ -211,11 +254,11 @@ class HybridStitch:
         watch.lap("decode")
         return pictures_of(batch, images, latents, trace, (rows, columns))
 
-    def _models(self, batch: Batch, watch: Stopwatch, output: Callable[[str, Tensor], None]) -> EngineModels:
+    def _models(self, batch: Batch, watch: Stopwatch, health: Health, step: Callable[[], int]) -> EngineModels:
         """The pair, ready to denoise this batch: prompts encoded, buffers there."""
         plan, grid = batch.plan, self.geometry.grid(batch.size)
         negatives = batch.negative_prompts if is_guided(plan.guidance) else ()
-        text, pooled = self._text.encode([*negatives, *batch.prompts], watch.engine)
+        text, pooled = self._text.encode([*negatives, *batch.prompts], watch.engine, health.watch)
         return EngineModels(
             self.engines["large"],
             self.engines["small"],
@@ -227,7 +270,7 @@ class HybridStitch:
             guidance=plan.guidance,
             keep_keys=plan.has_hybrid,
             around=watch.engine,
-            watch=output,
+            watch=lambda name, velocity: health.watch(f"{name}, step {step()},", velocity),
         )
 
     def _noise(self, seeds: Sequence[int], rows: int, columns: int) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -75,22 +75,30 @@ class TextEncoders:
                 f"the {name} is {len(ids)} tokens long and the limit is {limit}: {lost!r} would be cut off; shorten it"
             )
 
-    def encode(self, prompts: Sequence[str], around: Around = nullcontext) -> tuple[Tensor, Tensor]:
-        """Text [B, T, E] and pooled [B, P] of B prompts."""
-        clips = [self._call(index, prompts, around) for index in range(2)]
+    def encode(
+        self, prompts: Sequence[str], around: Around = nullcontext, watch: Callable[[str, Tensor], None] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Text [B, T, E] and pooled [B, P] of B prompts. around, watch: as in `EngineModels`."""
+        clips = [self._call(index, prompts, around, watch) for index in range(2)]
         clip = torch.cat([output["hidden"].to(self._dtype) for output in clips], dim=-1)
         pooled = torch.cat([output["pooled"].to(self._dtype) for output in clips], dim=-1)
         parts = [torch.nn.functional.pad(clip, (0, self._width - clip.shape[-1]))]
         if self._has_t5:
-            parts.append(self._call(2, prompts, around)["hidden"].to(self._dtype))
+            parts.append(self._call(2, prompts, around, watch)["hidden"].to(self._dtype))
         elif self._zero_tokens:
             parts.append(clip.new_zeros(len(prompts), 1, self._width))
         return torch.cat(parts, dim=1), pooled
 
-    def _call(self, index: int, prompts: Sequence[str], around: Around) -> Mapping[str, Tensor]:
-        ids = self.token_ids(index, prompts)
-        with around(self._engines[index].manifest.component):
-            return self._engines[index]({"input_ids": ids})
+    def _call(
+        self, index: int, prompts: Sequence[str], around: Around, watch: Callable[[str, Tensor], None] | None
+    ) -> Mapping[str, Tensor]:
+        engine, ids = self._engines[index], self.token_ids(index, prompts)
+        with around(engine.manifest.component):
+            outputs = engine({"input_ids": ids})
+        if watch is not None:
+            for name, output in outputs.items():
+                watch(f"{engine.manifest.component}, {name},", output)
+        return outputs
 
     def _limit(self, index: int) -> int:
         return self._t5_tokens if index == 2 else self._tokenizers[index].model_max_length

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 from hybridstitch.method.errors import HybridStitchError
 
@@ -31,13 +36,43 @@ def parser() -> Parser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. Returns the exit code: 0, 1 where `verify` found something off, 2 for bad input (one line on
-    stderr), 130 for Ctrl-C."""
+    stderr), 130 for Ctrl-C or SIGTERM, 141 where nobody reads stdout any more."""
     parsed = parser().parse_args(arguments)
     try:
-        return parsed.call(parsed) or 0
+        with _terminated_as_interrupted():
+            code = parsed.call(parsed) or 0
+        sys.stdout.flush()
+        return code
     except HybridStitchError as error:
         print(f"hybridstitch-trt {parsed.command}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"hybridstitch-trt {parsed.command}: stopped", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # the reader has what it wanted, as head has
+        _drop_stdout()
+        return 141
+    except OSError as error:  # a disk or a right that no command could foresee, such as stdout in a file on a full disk
+        _drop_stdout()
+        place = f"{error.filename}: " if error.filename else ""
+        print(f"hybridstitch-trt {parsed.command}: {place}{error.strerror or error}", file=sys.stderr)
+        return 2
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """SIGTERM ends a command as Ctrl-C does: what is half-written is removed on the way out."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _drop_stdout() -> None:
+    """What is still buffered cannot be written; the interpreter would complain of it at its end."""
+    with suppress(OSError), Path(os.devnull).open("wb") as nothing:
+        os.dup2(nothing.fileno(), sys.stdout.fileno())

@@ -40,6 +40,7 @@ def add_to(commands: Any) -> None:
 
 def inspect(arguments: argparse.Namespace) -> None:
     from hybridstitch.engines.backends import find_backend
+    from hybridstitch.engines.load import check_pair
     from hybridstitch.engines.store import Store, default_folder
 
     recipe = Recipe.load(arguments.pair or DEFAULT_PAIR)
@@ -49,6 +50,8 @@ def inspect(arguments: argparse.Namespace) -> None:
     store = Store(folder, pair=recipe.name, backend=backend)
     wanted = {"large", "small", "text_encoder", "text_encoder_2", "vae_decoder", *store.components()}
     manifests = {name: store.manifest(name) for name in sorted(wanted)}
+    for manifest in manifests.values():
+        check_pair(manifest, store, recipe.name)
     memory = _memory(manifests, recipe, plan)
     if arguments.json:
         engines = {name: manifest.as_json() for name, manifest in manifests.items()}

@@ -61,6 +61,7 @@ def _title(plan: dict[str, Any], report: dict[str, Any]) -> str:
     steps, large, hybrid = plan["steps"], plan["large_steps"], plan["hybrid_steps"]
     small = steps - large - hybrid
     order = [f"{large} large", f"{hybrid} hybrid", f"{small} small"]
+    order = order[::-1] if plan["method"] == "t-stitch" else order
     stages = ", ".join(stage for stage in order if not stage.startswith("0 "))
     return f"{plan['method']}: {steps} steps ({stages}) on {report['backend']}"
 

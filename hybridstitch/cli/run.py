@@ -13,7 +13,7 @@ from typing import Any
 
 from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.method.numbers import THREADS
-from hybridstitch.method.plan import PlanSettings, Score, make_plan
+from hybridstitch.method.plan import PlanSettings, Score, make_plan, settings_from
 from hybridstitch.method.recipe import METHODS, Recipe, Size
 from hybridstitch.method.schedule import STEPS
 
@@ -75,6 +75,7 @@ def add_to(commands: Any) -> None:
         metavar="DIR",
         help="where they were built (default: build/PAIR/BACKEND); plans can run code: name only folders you trust",
     )
+    where.add_argument("--device", metavar="NAME", help="such as cuda:1 (default: the CPU, or the backend's GPU)")
     where.add_argument(
         "--threads",
         type=whole("threads", within=THREADS),
@@ -109,7 +110,11 @@ def run(arguments: argparse.Namespace) -> None:
 
     start = time.perf_counter()
     pipe = HybridStitch.load(
-        arguments.pair, engines=arguments.engines, backend=arguments.backend, threads=arguments.threads
+        arguments.pair,
+        engines=arguments.engines,
+        backend=arguments.backend,
+        device=arguments.device,
+        threads=arguments.threads,
     )
     loading = time.perf_counter() - start
     call: Any = {
@@ -200,18 +205,21 @@ def _like(arguments: argparse.Namespace) -> None:
     from hybridstitch.runtime.pictures import read_metadata
 
     made = read_metadata(Path(arguments.like))
-    if arguments.method not in (None, made["method"]):
-        raise HybridStitchError(f"--like {arguments.like} was drawn with method {made['method']!r}; leave out --method")
-    ours = {name: made[name] for name in ("negative_prompt", "seed", "method", *PLAN_SETTINGS)}
-    ours["residual"] = (
-        "off" if ours["residual"] is None and made["method"] in ("hybrid", "srdiffusion") else ours["residual"]
-    )
+    try:
+        ours: dict[str, Any] = {name: made[name] for name in ("prompt", "negative_prompt", "seed", "method")}
+        ours |= settings_from(made)
+        drawn, pair = Size.parse(made["size"]), str(made["pair"])
+    except (KeyError, TypeError) as error:
+        raise HybridStitchError(f"{arguments.like} does not say how it was made: it lacks {error}") from None
+    if arguments.method not in (None, ours["method"]):
+        raise HybridStitchError(f"--like {arguments.like} was drawn with method {ours['method']!r}; leave out --method")
+    prompt = ours.pop("prompt")
     for name, value in ours.items():
         if getattr(arguments, name) is None:
             setattr(arguments, name, value)
-    arguments.size = arguments.size or Size.parse(made["size"])
-    arguments.prompt = arguments.prompt or ([] if arguments.prompts_file else [made["prompt"]])
-    arguments.pair = arguments.pair or made["pair"]
+    arguments.size = arguments.size or drawn
+    arguments.prompt = arguments.prompt or ([] if arguments.prompts_file else [prompt])
+    arguments.pair = arguments.pair or pair
 
 
 def quiet() -> None:

@@ -87,7 +87,8 @@ def verify(arguments: argparse.Namespace) -> int:
 def _bar() -> Iterator[Callable[[str, int, int], None]]:
     """A bar on stderr; yields what to call with what comes next, how much is done and of how much."""
     columns = (TextColumn("{task.description:>28}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(file=sys.stderr), transient=True) as bar:
+    console = Console(file=sys.stderr)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("loading", total=None)
         yield lambda what, done, total: bar.update(task, description=what, completed=done, total=total)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any, Literal, TypedDict, Unpack
@@ -62,7 +63,7 @@ class Plan:
         return self.schedule.has_hybrid or (self.adaptive is not None and self.method == "hybrid")
 
     def as_dict(self) -> dict[str, Any]:
-        """The plan as JSON: flat, and enough to make it again with `make_plan`."""
+        """The plan as JSON: flat, and enough to make it again (`settings_from`)."""
         settings = asdict(self)
         schedule = settings.pop("schedule")
         large = schedule["large_until"]
@@ -141,6 +142,21 @@ def make_plan(recipe: Recipe, method: str | None = None, **settings: Unpack[Plan
         residual=None if exponent == "off" else exponent,
         adaptive=threshold,
     )
+
+
+def settings_from(report: Mapping[str, Any]) -> PlanSettings:
+    """The settings for `make_plan` that make the plan of a report (`Plan.as_dict`) again.
+
+    Of a plan with adaptive switching it makes the fixed plan that was found: the same picture.
+
+    Raises:
+        KeyError: what is given is no such report.
+    """
+    own = (SETTINGS[report["method"]] | {"steps", "guidance"}) - {"adaptive"}
+    settings = {name: report[name] for name in sorted(own)}
+    if "residual" in settings and settings["residual"] is None:
+        settings["residual"] = "off"
+    return PlanSettings(**settings)
 
 
 def _checked(name: str, value: Any) -> Any:

@@ -165,7 +165,7 @@ class Recipe(_Strict):
         try:
             return cls.model_validate({**content, "folder": path.resolve().parent})
         except ValidationError as error:
-            raise HybridStitchError(f"pair recipe {path}: {_first_problem(error)}") from None
+            raise HybridStitchError(f"pair recipe {path}: {first_problem(error)}") from None
 
     def checkpoint(self, role: Role) -> Path:
         """The folder of the large or the small checkpoint, in diffusers' layout.
@@ -210,7 +210,8 @@ _SHORT = Repr()
 _SHORT.maxstring = _SHORT.maxother = 80
 
 
-def _first_problem(error: ValidationError) -> str:
+def first_problem(error: ValidationError) -> str:
+    """What is wrong with a recipe, or another thing that pydantic checked, in one line that names the key."""
     problems: list[Any] = error.errors()  # an unknown key first: it is often a missing one, misspelt
     problem = next((found for found in problems if found["type"] == "extra_forbidden"), problems[0])
     where = ".".join(str(part) for part in problem["loc"] if part != "[key]")

@@ -17,7 +17,10 @@ from .tokens import gather, stitch
 
 
 class Models(Protocol):
-    """The pair, as the sampler sees it. Velocities are guided; x is [B, N, W], timestep a scalar tensor."""
+    """The pair, as the sampler sees it. Velocities are guided; x is [B, N, W], timestep a scalar tensor.
+
+    A velocity is valid until the next call of the same model: it may be the engine's own buffer.
+    """
 
     def large(self, x: Tensor, timestep: Tensor) -> Tensor:
         """The large model on all tokens -> [B, N, W]; it leaves its image keys and values for `freeze`."""
@@ -32,7 +35,7 @@ class Models(Protocol):
         ...
 
     def hybrid(self, x: Tensor, timestep: Tensor, mask: Mask) -> tuple[Tensor, Tensor]:
-        """Both at once: large on the masked tokens [B, M, W], small on all [B, N, W]."""
+        """Large on the masked tokens [B, M, W] and small on all [B, N, W]; neither waits for the other's result."""
         ...
 
 
@@ -88,7 +91,8 @@ def sample(
 
         if full:
             velocity = models.large(x, timestep)
-        elif stage is Stage.HYBRID and mask is not None:
+        elif stage is Stage.HYBRID:
+            assert mask is not None  # the full step before has made it
             hard, small = models.hybrid(x, timestep, mask)
             velocity = stitch(residual.correct(small, sigma), hard, mask.computed)
             residual.renew(hard, small, sigma, mask)
@@ -130,6 +134,7 @@ def _adapt(
     if schedule.stage(step) is Stage.LARGE:
         settled = relative_change(now, before) < plan.adaptive
         return schedule.end_large(step + 1, hybrid=plan.has_hybrid) if settled else schedule
-    assert mask is not None
+    if mask is None or not mask.computed.shape[1]:
+        return schedule  # nothing of the large model's to look at
     settled = relative_change(gather(now, mask.computed), gather(before, mask.computed)) < plan.adaptive
     return schedule.end_hybrid(step + 1) if settled else schedule

@@ -77,6 +77,16 @@ def test_a_picture_can_be_drawn_again_from_its_metadata(run, tmp_path):
     assert first.info["software"].startswith("hybridstitch-trt ")
 
 
+@pytest.mark.parametrize(
+    "method", [["large"], ["small"], ["srdiffusion"], ["t-stitch"], ["hybrid", "--adaptive", "0.2"]], ids=" ".join
+)
+def test_a_picture_of_any_method_can_be_drawn_again(run, tmp_path, method):
+    first, again = tmp_path / "a.png", tmp_path / "b.png"
+    assert run("--prompt", HEART, "--steps", "5", "--method", *method, "--out", str(first))[0] == 0
+    assert run("--like", str(first), "--out", str(again))[0] == 0
+    assert Image.open(first).tobytes() == Image.open(again).tobytes()
+
+
 def test_prompts_come_from_a_file_too(run, tmp_path):
     (tmp_path / "prompts.txt").write_bytes(
         f"\ufeff{STAR}\r\n\r\n  # as Windows editors write it\r\n{HEART}\r\n".encode()

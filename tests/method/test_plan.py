@@ -3,8 +3,8 @@
 import pytest
 
 from hybridstitch.method.errors import HybridStitchError
-from hybridstitch.method.plan import Score, make_plan
-from hybridstitch.method.recipe import Recipe
+from hybridstitch.method.plan import Score, make_plan, settings_from
+from hybridstitch.method.recipe import METHODS, Recipe
 from hybridstitch.method.schedule import Stage
 
 DEMO = Recipe.load("demo")
@@ -52,9 +52,13 @@ def test_off_means_the_papers_method():
 
 def test_a_plan_can_be_made_again_from_its_report():
     plan = make_plan(DEMO, steps=20, large_steps=3, hybrid_steps=9, score="change", residual="off", refresh_every=4)
-    report = plan.as_dict()
-    report["residual"] = "off" if report["residual"] is None else report["residual"]
-    assert make_plan(DEMO, report.pop("method"), **report) == plan
+    assert make_plan(DEMO, "hybrid", **settings_from(plan.as_dict())) == plan
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_so_can_the_plan_of_every_method(method):
+    plan = make_plan(DEMO, method, steps=11)
+    assert make_plan(DEMO, method, **settings_from(plan.as_dict())) == plan
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,15 @@
 """From prompts to pictures on the demo pair's real engines."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from hybridstitch import HybridStitch, HybridStitchError
 from hybridstitch.method.plan import make_plan
+from hybridstitch.method.recipe import Size
+from hybridstitch.runtime.fits import group_sizes
 from hybridstitch.runtime.health import Health
 from hybridstitch.runtime.pictures import read_metadata, save_png
 from hybridstitch.runtime.result import settings_of
@@ -18,6 +22,16 @@ PROMPTS = [
     "a small plain white cross above a large striped purple triangle on a navy background",
 ]
 QUICK = {"steps": 6, "large_steps": 2, "hybrid_steps": 2}
+
+
+class InPlaceOf:
+    """Stands in for a real engine, but computes something else."""
+
+    def __init__(self, real, call):
+        self.manifest, self.device, self.call = real.manifest, real.device, call
+
+    def __call__(self, *tensors):
+        return self.call(*tensors)
 
 
 def same(picture, other) -> bool:
@@ -162,15 +176,62 @@ def test_an_engine_that_gives_nan_never_becomes_a_picture(pipe, monkeypatch):
         if len(calls) == 2:
             outputs["velocity"][0, 0, 0] = float("nan")
 
-    monkeypatch.setitem(pipe.engines, "large", broken)
+    monkeypatch.setitem(pipe.engines, "large", InPlaceOf(real, broken))
     with pytest.raises(HybridStitchError, match="large, step 2, gave NaN or infinity"):
+        pipe(PROMPTS[0], **QUICK)
+
+
+def test_a_text_encoder_that_gives_nan_is_named_itself(pipe, monkeypatch):
+    first, real = (pipe.engines[name] for name in ("text_encoder", "text_encoder_2"))
+
+    def broken(inputs):
+        return {name: output * float("nan") for name, output in real(inputs).items()}
+
+    monkeypatch.setattr(pipe._text, "_engines", [first, InPlaceOf(real, broken)])
+    with pytest.raises(HybridStitchError, match="text_encoder_2, hidden, gave NaN or infinity"):
+        pipe(PROMPTS[0], **QUICK)
+
+
+def test_what_does_not_fit_the_decoder_is_refused_before_anything_runs(pipe):
+    ran = []
+    with pytest.raises(HybridStitchError, match="vae_decoder engine: 20 latent rows; this plan has 24-40"):
+        pipe(PROMPTS[0], size="192x80", on_step=ran.append)
+    assert not ran
+
+
+def test_pictures_go_together_in_the_batches_that_all_engines_take(pipe, monkeypatch):
+    def sizes(count, **settings):
+        plan = make_plan(pipe.recipe, **settings)
+        return group_sizes(pipe.engines, pipe.geometry, Size(128, 128), plan, 16, count)
+
+    assert sizes(7) == [4, 3]
+    assert sizes(2, adaptive=0.1) == [1, 1]
+    decoder = pipe.engines["vae_decoder"].manifest
+    only = [replace(decoder.profiles[0], ranges={**decoder.profiles[0].ranges, "B": (b, b, b)}) for b in (1, 4)]
+    monkeypatch.setattr(pipe.engines["vae_decoder"], "manifest", replace(decoder, profiles=tuple(only)))
+    assert sizes(7) == [4, 1, 1, 1]
+
+
+def test_one_bad_picture_in_a_batch_is_enough():
+    health = Health()
+    health.watch("vae_decoder", torch.stack([torch.ones(3), torch.zeros(3)]))
+    with pytest.raises(HybridStitchError, match="vae_decoder gave only zeros"):
+        health.check()
+
+
+def test_too_little_memory_is_told_in_one_line(pipe, monkeypatch):
+    def full(*_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr("hybridstitch.runtime.pipeline.EngineModels", full)
+    with pytest.raises(HybridStitchError, match="not enough memory on cpu for 1 pictures of 128x128: draw fewer"):
         pipe(PROMPTS[0], **QUICK)
 
 
 @pytest.mark.parametrize(("value", "words"), [(float("inf"), "NaN or infinity"), (0.0, "only zeros")])
 def test_infinity_and_zeros_are_refused_as_well(value, words):
     health = Health()
-    health.watch("small, step 1,", torch.ones(3))
-    health.watch("small, step 2,", torch.full((3,), value))
+    health.watch("small, step 1,", torch.ones(1, 3))
+    health.watch("small, step 2,", torch.full((1, 3), value))
     with pytest.raises(HybridStitchError, match=f"small, step 2, gave {words}"):
         health.check()
