@@ -9,6 +9,10 @@ VENV    := .venv
 BIN     := $(VENV)/bin
 READY   := $(VENV)/.ready
 
+# A prompt may hold quotes, backticks and dollars: it reaches the command through the environment, untouched.
+override PROMPT := $(value PROMPT)
+export PROMPT
+
 .DEFAULT_GOAL := help
 .PHONY: help setup engines run train test test-slow bench lint clean
 
@@ -23,11 +27,11 @@ $(READY): pyproject.toml constraints.txt
 	@touch $@
 
 engines: $(READY)  ## build the engines of PAIR (demo) for BACKEND (onnxruntime): what changed, and nothing else
-	$(BIN)/hybridstitch-trt build --pair $(PAIR) --backend $(BACKEND)
+	$(BIN)/hybridstitch-trt build --pair "$(PAIR)" --backend $(BACKEND)
 
 run: engines  ## draw PROMPT with SEED into OUT (out/): the picture, its mask, and where the time went
 	@mkdir -p "$(OUT)"
-	$(BIN)/hybridstitch-trt run --pair $(PAIR) --backend $(BACKEND) --prompt "$(PROMPT)" --seed $(SEED) --save-mask --out "$(OUT)"
+	$(BIN)/hybridstitch-trt run --pair "$(PAIR)" --backend $(BACKEND) --prompt "$$PROMPT" --seed $(SEED) --save-mask --out "$(OUT)"
 
 train: $(READY)  ## train the demo pair from nothing (hours on a CPU; resumes where it stopped)
 	$(BIN)/python -m training
@@ -39,7 +43,7 @@ test-slow: $(READY)  ## run the tests that take longer
 	$(BIN)/python -m pytest -m slow
 
 bench: engines  ## measure every method on the demo pair, side by side
-	$(BIN)/python -m benchmarks.methods
+	$(BIN)/python -m benchmarks.methods --pair "$(PAIR)" --backend $(BACKEND)
 
 lint: $(READY)  ## check style and types
 	$(BIN)/ruff check .
@@ -47,4 +51,4 @@ lint: $(READY)  ## check style and types
 	$(BIN)/basedpyright
 
 clean:  ## remove what was built (not the virtual environment)
-	rm -rf build dist out *.egg-info .pytest_cache .ruff_cache
+	rm -rf build dist "$(OUT)" *.egg-info .pytest_cache .ruff_cache
