@@ -64,7 +64,12 @@ class TensorRTEngine:
                 self._set_shapes(context, inputs, lengths)
             self._lend_scratch(context)
             results = self._results(context, outputs)
-            context.bind({**inputs, **self._unwanted(context, results), **results}, self._nothing.data_ptr())
+            tensors = {**inputs, **self._unwanted(context, results), **results}
+            if refused := context.bind(tensors, self._nothing.data_ptr()):
+                raise HybridStitchError(
+                    f"the {self.manifest.component} engine does not take the memory of {refused}: "
+                    f"{self._log.last_error()}"
+                )
             if not context.execution.execute_async_v3(stream):
                 raise HybridStitchError(f"the {self.manifest.component} engine failed: {self._log.last_error()}")
         return {name: results[name] for name in (self.manifest.outputs if outputs is None else outputs)}
@@ -196,10 +201,16 @@ class Context:
         self.scratch_address: int | None = None
         self._addresses: dict[str, int] = {}
 
-    def bind(self, tensors: Mapping[str, Tensor], nothing: int) -> None:
-        """Set the addresses that changed; an empty tensor has none and gets `nothing`."""
+    def bind(self, tensors: Mapping[str, Tensor], nothing: int) -> str | None:
+        """Set the addresses that changed; an empty tensor has none and gets `nothing`.
+
+        Returns:
+            The first tensor that TensorRT does not take; None: it took them all.
+        """
         for name, tensor in tensors.items():
             address = tensor.data_ptr() or nothing
             if self._addresses.get(name) != address:
-                self.execution.set_tensor_address(name, address)
+                if not self.execution.set_tensor_address(name, address):
+                    return name
                 self._addresses[name] = address
+        return None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import re
+from collections import deque
 from typing import Any
 
 from hybridstitch.method.errors import HybridStitchError
@@ -15,6 +16,7 @@ from hybridstitch.method.errors import HybridStitchError
 from .backends import find_backend
 
 OLDEST_TENSORRT = (10, 8)
+ERRORS_KEPT = 100  # an engine may live for months
 
 
 def tensorrt_module(backend: str) -> Any:
@@ -38,21 +40,21 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 
 def make_log(trt: Any) -> Any:
-    """An ILogger that keeps what went wrong instead of printing it; `messages` lists errors and warnings, oldest
-    first; `first_error()` and `last_error()` say one in a line: the cause of a failed call, and of a failed run."""
+    """An ILogger that keeps the latest errors instead of printing them; `errors()` lists them, oldest first;
+    `first_error()` and `last_error()` say one in a line: the cause of a failed call, and of a failed run."""
 
     class Log(trt.ILogger):
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
-            self.messages: list[tuple[bool, str]] = []  # (is an error, text)
+            self._errors: deque[str] = deque(maxlen=ERRORS_KEPT)
 
         def log(self, severity: Any, msg: str) -> None:
             levels = trt.ILogger.Severity
-            if severity in (levels.INTERNAL_ERROR, levels.ERROR, levels.WARNING):
-                self.messages.append((severity != levels.WARNING, msg))
+            if severity in (levels.INTERNAL_ERROR, levels.ERROR):
+                self._errors.append(msg)
 
         def errors(self) -> list[str]:
-            return [text for is_error, text in self.messages if is_error]
+            return list(self._errors)
 
         def first_error(self) -> str:
             return self._line(0)

@@ -50,6 +50,8 @@ class TorchEngine:
 
     def close(self) -> None:
         self._module = None
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()  # torch keeps freed memory for itself; TensorRT takes from the GPU what is left
 
     def _arguments(self, inputs: Mapping[str, Tensor]) -> dict[str, Any]:
         """The module's arguments: frozen_key.0, frozen_key.1, ... go as one list frozen_key."""

@@ -13,7 +13,7 @@ from torch.testing import assert_close
 from hybridstitch.engines import tensorrt_engine
 from hybridstitch.engines.load import load_manifest
 from hybridstitch.engines.tensorrt_engine import TensorRTEngine
-from hybridstitch.engines.tensorrt_module import make_log, tensorrt_module
+from hybridstitch.engines.tensorrt_module import ERRORS_KEPT, make_log, tensorrt_module
 from hybridstitch.method.errors import HybridStitchError
 
 from . import fake_tensorrt
@@ -99,6 +99,12 @@ def test_a_run_that_fails_tells_tensorrt_s_reason_in_a_line(engine):
         engine(inputs)
 
 
+def test_an_address_that_tensorrt_does_not_take_is_told(engine, monkeypatch):
+    monkeypatch.setattr(fake_tensorrt.Context, "set_tensor_address", lambda self, name, address: name != "velocity")
+    with pytest.raises(HybridStitchError, match=r"^the large engine does not take the memory of velocity: it gave no"):
+        engine(random_inputs(2, 16, 0))
+
+
 def test_a_plan_that_tensorrt_does_not_read_is_told(manifest, plan):
     plan.write_bytes(b"something else")
     with pytest.raises(HybridStitchError, match=r"onnxruntime cannot read \S+plan: Serialization assertion"):
@@ -124,15 +130,18 @@ def test_a_closed_engine_says_so(engine):
         engine(random_inputs(2, 16, 0))
 
 
-def test_the_log_keeps_errors_apart_from_warnings():
+def test_the_log_keeps_the_latest_errors_and_no_warnings():
     log, severity = make_log(fake_tensorrt), fake_tensorrt.ILogger.Severity
     assert log.last_error() == "it gave no reason"
     log.log(severity.ERROR, "first\n   line")
     log.log(severity.WARNING, "a warning")
     log.log(severity.INTERNAL_ERROR, "second")
     log.log(severity.INFO, "noise")
-    assert log.messages == [(True, "first\n   line"), (False, "a warning"), (True, "second")]
+    assert log.errors() == ["first\n   line", "second"]
     assert (log.first_error(), log.last_error()) == ("first line", "second")
+    for index in range(1000):
+        log.log(severity.ERROR, f"error {index}")
+    assert (len(log.errors()), log.last_error()) == (ERRORS_KEPT, "error 999")
 
 
 def test_a_tensorrt_that_is_too_old_is_refused(monkeypatch):
