@@ -42,12 +42,22 @@ def prune(root: Path, *, dry_run: bool = False) -> list[Entry]:
     Raises:
         HybridStitchError: there is no such folder, or it cannot be written.
     """
-    removed = [entry for entry in inventory(root) if entry.problems and entry.manifest is not None]
-    for entry in removed if not dry_run else []:
-        store = Store(entry.folder)
-        with store.locked(), writing(entry.folder):
-            store.remove(entry.component)
-    return removed
+    found = [entry for entry in inventory(root) if _must_go(entry)]
+    return found if dry_run else [entry for entry in found if _remove(entry)]
+
+
+def _must_go(entry: Entry) -> bool:
+    return bool(entry.problems) and entry.manifest is not None
+
+
+def _remove(entry: Entry) -> bool:
+    """Remove an engine unless a build made it anew, or another removed it, while the lock was waited for."""
+    store = Store(entry.folder)
+    with store.locked(), writing(entry.folder):
+        if entry.component not in store.components() or not _must_go(_entry(entry.folder, entry.component)):
+            return False
+        store.remove(entry.component)
+    return True
 
 
 def _entry(folder: Path, component: str) -> Entry:

@@ -43,6 +43,16 @@ def test_prune_removes_what_must_be_built_again_and_nothing_else(built):
     assert prune(built) == []
 
 
+def test_prune_leaves_what_a_build_made_anew_while_it_waited(built, monkeypatch):
+    seen = inventory(built)
+    fresh = built / "demo" / "onnxruntime" / "small" / "manifest.json"
+    version = json.loads((fresh.parent.parent / "large" / "manifest.json").read_text())["backend_version"]
+    fresh.write_text(json.dumps({**json.loads(fresh.read_text()), "backend_version": version}))
+    monkeypatch.setattr("hybridstitch.engines.inventory.inventory", lambda root: seen)
+    assert prune(built) == []
+    assert fresh.exists()
+
+
 def test_a_folder_that_is_not_there_is_told(tmp_path):
     with pytest.raises(HybridStitchError, match=r"there is no folder .*none"):
         inventory(tmp_path / "none")
