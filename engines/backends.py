@@ -18,6 +18,7 @@ class Backend:
     module, packages: what is imported, and the distributions that bring it (any of them).
     extra: the extra of hybridstitch-trt that installs it; None: it always comes along.
     needs_gpu: whether running needs an NVIDIA GPU.
+    targets: the compute capabilities that it builds for, as "SM89"; none: whatever GPU there is.
     """
 
     name: str
@@ -26,6 +27,7 @@ class Backend:
     packages: tuple[str, ...]
     extra: str | None
     needs_gpu: bool
+    targets: tuple[str, ...] = ()
 
     @property
     def installed(self) -> bool:
@@ -74,6 +76,7 @@ BACKENDS = {
             ("tensorrt-rtx", "tensorrt-rtx-cu13-bindings", "tensorrt-rtx-cu12-bindings"),
             "rtx",
             needs_gpu=True,
+            targets=("SM75", "SM80", "SM86", "SM89", "SM120", "SM121"),
         ),
     )
 }
@@ -90,29 +93,20 @@ def find_backend(name: str) -> Backend:
     return BACKENDS[name]
 
 
-def obstacle(name: str) -> str | None:
-    """Why a backend cannot run engines on this machine, in one line; None: it can.
-
-    Raises:
-        HybridStitchError: an unknown backend.
-    """
-    backend = find_backend(name)
-    try:
-        _ = backend.version
-        if backend.needs_gpu:
-            require_gpu(backend)
-    except HybridStitchError as error:
-        return str(error)
-    return None
-
-
 def require_gpu(backend: Backend) -> None:
-    """Refuse a machine that has no GPU that torch can use.
+    """Refuse a machine that has no GPU that torch and the backend can use.
 
     Raises:
-        HybridStitchError: the message says whether the GPU or a CUDA build of torch is missing.
+        HybridStitchError: the message says whether the GPU or a CUDA build of torch is missing, or which compute
+            capabilities the backend has.
     """
     if torch.cuda.is_available():
+        here = hardware(torch.device("cuda", torch.cuda.current_device()))
+        if backend.targets and here.target not in backend.targets:
+            raise HybridStitchError(
+                f"backend {backend.name} has no kernels for {here}, only for {', '.join(backend.targets)}; "
+                "here use --backend tensorrt or --backend torch, or build for another GPU with --compute-capability"
+            )
         return
     why = (
         f"torch {torch.__version__} is built without CUDA"
@@ -130,6 +124,11 @@ class Hardware:
 
     name: str
     compute_capability: str | None = None
+
+    @property
+    def target(self) -> str:
+        """The compute capability as builders name it, such as "SM89"."""
+        return f"SM{(self.compute_capability or '').replace('.', '')}"
 
     def __str__(self) -> str:
         return f"{self.name} (compute capability {self.compute_capability})" if self.compute_capability else self.name

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from hybridstitch.method.errors import HybridStitchError
@@ -18,8 +20,8 @@ from hybridstitch.method.geometry import Geometry
 from hybridstitch.method.recipe import Recipe
 
 from .backends import Backend, Hardware, find_backend, hardware, require_gpu
-from .disk import require_space
-from .graph import COMPONENTS, Graph, exported_components, read_graph
+from .disk import require_space, writing
+from .graph import COMPONENTS, Graph, PositionTable, exported_components, read_graph
 from .manifest import Manifest, changes, our_version
 from .options import BuildOptions, rtx_targets
 from .profiles import profiles_for
@@ -93,11 +95,13 @@ def build_pair(
     source = Path(onnx_dir)
     _check_pair(source, recipe)
     graphs = [read_graph(source / name) for name in _choose(source, components)]
+    _check_hashes(source, graphs)
     geometry = _geometry(source)
     wanted = [_manifest(recipe, graph, geometry, known, options) for graph in graphs]
     store = Store(Path(out_dir) if out_dir else default_folder(recipe.name, backend), pair=recipe.name, backend=backend)
     reports = []
     with store.locked(waiting=lambda: report(Progress("", f"waiting for another build of {store.folder}"))):
+        _remove_others(store, source)
         assets = store.add_assets(source / "assets") if (source / "assets").is_dir() else None
         for graph, manifest in zip(graphs, wanted, strict=True):
             manifest = replace(manifest, assets=assets)
@@ -161,9 +165,17 @@ def _build(
             )
         if graph.position:
             files["position"] = workspace / f"position-{key}.safetensors"
-            save_file({"position": graph.position.read()}, files["position"])
+            _save_position(graph.position, files["position"])
         now = datetime.now(UTC).isoformat(timespec="seconds")
         return store.commit(replace(wanted, seconds=round(time.perf_counter() - start, 3), built=now), files)
+
+
+def _save_position(position: PositionTable, file: Path) -> None:
+    try:
+        save_file({"position": position.read()}, file)
+    except SafetensorError as error:  # it tells what the disk said in its own words
+        full = "No space left" in str(error)
+        raise OSError(errno.ENOSPC if full else errno.EIO, str(error)) from None
 
 
 def _choose(source: Path, components: Sequence[str] | None) -> list[str]:
@@ -175,12 +187,36 @@ def _choose(source: Path, components: Sequence[str] | None) -> list[str]:
     return [name for name in exported if components is None or name in components]
 
 
+def _remove_others(store: Store, source: Path) -> None:
+    """Remove the engines of components that the pair no longer has. The caller holds the lock."""
+    exported = exported_components(source)
+    for name in store.components():
+        if name in COMPONENTS and name not in exported:
+            with writing(store.folder):
+                store.remove(name)
+
+
+def _pair_json(source: Path) -> dict[str, Any]:
+    """Empty where components were exported one by one; each is checked when it is read."""
+    try:
+        content = json.loads((source / "assets" / "pair.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _check_hashes(source: Path, graphs: Sequence[Graph]) -> None:
+    """Refuse an export that did not end: its components may be of two checkpoints."""
+    hashes = _pair_json(source).get("hashes", {})
+    for graph in graphs:
+        here = {"graph_sha256": graph.graph_sha256, "weights_sha256": graph.weights_sha256}
+        if hashes.get(graph.component, here) != here:
+            raise HybridStitchError(f"the export in {source} did not end: {graph.component} changed; export again")
+
+
 def _check_pair(source: Path, recipe: Recipe) -> None:
     """Refuse the export of another pair."""
-    try:
-        exported = json.loads((source / "assets" / "pair.json").read_text(encoding="utf-8"))["pair"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return  # exported component by component; each is checked when it is read
+    exported = _pair_json(source).get("pair", recipe.name)
     if exported != recipe.name:
         raise HybridStitchError(
             f"{source} holds the export of pair {exported!r}, not of {recipe.name!r}; "
@@ -228,26 +264,24 @@ def _hardware(backend: Backend, options: BuildOptions, dtype: str) -> tuple[Hard
     """What a plan will be tied to, and the GPUs that it will run on if that is more than one model.
 
     Raises:
-        HybridStitchError: TensorRT without a GPU; it cannot build for one that is not here.
+        HybridStitchError: TensorRT without a GPU; it cannot build for one that is not here. Or a GPU that TensorRT for
+            RTX has no kernels for.
     """
     if not backend.needs_gpu:
         return Hardware("CPU"), ()
     if backend.name == "tensorrt_rtx":
         if options.compute_capabilities or not torch.cuda.is_available():
             return Hardware("any"), options.compute_capabilities or rtx_targets(dtype)
+        require_gpu(backend)
         here = hardware(torch.device("cuda", torch.cuda.current_device()))
-        return here, (_target(here),)
+        return here, (here.target,)
     require_gpu(backend)
     here = hardware(torch.device("cuda", torch.cuda.current_device()))
     if options.hardware_compatible == "ampere_plus":
         return here, ("SM80+",)
     if options.hardware_compatible == "same_compute_capability":
-        return here, (_target(here),)
+        return here, (here.target,)
     return here, ()
-
-
-def _target(here: Hardware) -> str:
-    return f"SM{(here.compute_capability or '').replace('.', '')}"
 
 
 def _bytes(manifest: Manifest) -> int:

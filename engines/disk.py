@@ -25,7 +25,7 @@ def writing(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno == errno.ENOSPC:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
             free = shutil.disk_usage(_existing(folder)).free / 2**30
             raise HybridStitchError(
                 f"no space left to write {folder}: {free:.1f} GiB free; make room or choose another --out"

@@ -15,9 +15,12 @@ from typing import Literal
 import torch
 from packaging.requirements import Requirement
 
-from .backends import BACKENDS, Backend, obstacle
+from hybridstitch.method.errors import HybridStitchError
+
+from .backends import BACKENDS, Backend, find_backend, require_gpu
 from .manifest import DISTRIBUTION
 from .onnxruntime_engine import physical_cores
+from .tensorrt_module import tensorrt_module
 
 State = Literal["ok", "warning", "missing"]
 
@@ -47,6 +50,24 @@ def examine(folder: Path) -> list[Finding]:
         *_providers(),
         *(_backend(backend) for backend in BACKENDS.values()),
     ]
+
+
+def obstacle(name: str, *, building: bool = False) -> str | None:
+    """Why a backend cannot run engines on this machine (or build them, for any GPU), in one line; None: it can.
+
+    Raises:
+        HybridStitchError: an unknown backend.
+    """
+    backend = find_backend(name)
+    try:
+        _ = backend.version
+        if backend.is_tensorrt:
+            tensorrt_module(name)
+        if backend.needs_gpu and not building:
+            require_gpu(backend)
+    except HybridStitchError as error:
+        return str(error)
+    return None
 
 
 def _memory() -> Iterable[Finding]:
@@ -140,5 +161,5 @@ def _backend(backend: Backend) -> Finding:
     why = obstacle(backend.name)
     if why is None:
         return Finding("backend", backend.name, "works here")
-    builds = backend.name == "tensorrt_rtx" and backend.installed
+    builds = backend.name == "tensorrt_rtx" and obstacle(backend.name, building=True) is None
     return Finding("backend", backend.name, why, "missing", "it builds plans here all the same" if builds else "")

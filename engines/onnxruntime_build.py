@@ -6,6 +6,7 @@ happen at load. Source: https://onnxruntime.ai/docs/performance/model-optimizati
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 from hybridstitch.method.errors import HybridStitchError
@@ -15,12 +16,14 @@ from .graph import Graph
 
 INLINE_BYTES = 1024  # larger tensors go to a file of their own: protobuf ends at 2 GiB
 QUIET = 3  # of ONNX Runtime's log levels: errors only
+_DISK_TROUBLE = ("Failed to write external initializers", "Protobuf serialization failed", "No space left")
 
 
 def build_onnxruntime(graph: Graph, workspace: Path, key: str) -> dict[str, Path]:
     """Optimize a component into files of `workspace` whose names carry `key`; returns them by role.
 
     Raises:
+        OSError: no space left.
         HybridStitchError: a graph that ONNX Runtime does not take, or a dtype that it has no kernels for on a CPU.
         KeyboardInterrupt: Ctrl-C; the build has stopped.
     """
@@ -41,6 +44,8 @@ def build_onnxruntime(graph: Graph, workspace: Path, key: str) -> dict[str, Path
             cancel=lambda: options.set_load_cancellation_flag(True),
         )
     except Exception as error:  # its exceptions share no base class but this
+        if any(line in str(error) for line in _DISK_TROUBLE):  # the workspace was writable a moment ago
+            raise OSError(errno.ENOSPC, str(error)) from None
         raise HybridStitchError(_explain(graph, error)) from None
     return {"plan": plan, "weights": weights} if weights.is_file() else {"plan": plan}
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
 from hybridstitch.method.errors import HybridStitchError
 
-from .backends import find_backend
+from .backends import BACKENDS, find_backend
 
 RTX_TARGETS = ("SM75", "SM80", "SM86", "SM89", "SM120")
 """The desktop and workstation GPUs that TensorRT for RTX builds for without having one: Turing to Blackwell."""
@@ -48,7 +49,8 @@ class BuildOptions:
         """Refuse what the backend does not have.
 
         Raises:
-            HybridStitchError: an unknown backend, a value out of range, or an option of another backend.
+            HybridStitchError: an unknown backend, a value out of range, or an option of another backend, or a timing
+                cache that cannot be read or written.
         """
         known = _KNOWN[find_backend(backend).name]
         if self.workspace_gib is not None and self.workspace_gib <= 0:
@@ -59,6 +61,8 @@ class BuildOptions:
             if name not in known:
                 has = ", ".join(sorted(known)) or "none"
                 raise HybridStitchError(f"backend {backend} has no option {name}; its options: {has}")
+            if name == "timing_cache":
+                _check_timing_cache(value)
             if name == "compute_capabilities" and (unknown := set(value) - set(_ALL_TARGETS)):
                 raise HybridStitchError(
                     f"compute capability {sorted(unknown)[0]!r} is none that {backend} builds for: "
@@ -75,7 +79,17 @@ class BuildOptions:
         return {name: value for name, value in values.items() if value not in (None, False, ())}
 
 
-_ALL_TARGETS = (*RTX_TARGETS, "SM121")
+def _check_timing_cache(file: Path) -> None:
+    """Hours of a build must not end at a file that could never be read or written."""
+    if not file.parent.is_dir():
+        raise HybridStitchError(f"timing cache {file}: there is no folder {file.parent}; make it first")
+    if not os.access(file.parent, os.W_OK):
+        raise HybridStitchError(f"timing cache {file}: {file.parent} cannot be written; choose another file")
+    if file.exists() and not (file.is_file() and os.access(file, os.R_OK)):
+        raise HybridStitchError(f"timing cache {file} is no file that can be read; choose another")
+
+
+_ALL_TARGETS = BACKENDS["tensorrt_rtx"].targets
 _BOTH = {"workspace_gib", "optimization_level", "weight_streaming", "static_batch"}
 _KNOWN = {
     "onnxruntime": {"static_batch"},

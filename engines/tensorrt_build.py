@@ -40,6 +40,7 @@ def build_tensorrt(
         report: the builder's progress.
 
     Raises:
+        OSError: no space left.
         HybridStitchError: TensorRT is missing or does not load, a node that it does not support, not enough memory,
             or whatever else the builder gave as its reason.
         KeyboardInterrupt: Ctrl-C; the build has stopped.
@@ -63,7 +64,10 @@ def build_tensorrt(
         raise HybridStitchError(_builder_trouble(graph, wanted, options, log))
     file = workspace / f"plan-{wanted.key[:12]}.plan"
     file.write_bytes(memoryview(plan))
-    _keep_timing_cache(config, options)
+    try:
+        _keep_timing_cache(config, options)
+    except OSError as error:  # the plan is what was asked for
+        report(f"{options.timing_cache} cannot be written: {error.strerror}", 0, 0)
     return {"plan": file}
 
 
@@ -128,7 +132,12 @@ def _configure(trt: Any, builder: Any, graph: Graph, wanted: Manifest, options: 
         _set_targets(trt, config, wanted)
     if options.timing_cache is not None:
         known = options.timing_cache.read_bytes() if options.timing_cache.is_file() else b""
-        config.set_timing_cache(config.create_timing_cache(known), ignore_mismatch=False)
+        cache = config.create_timing_cache(known)
+        if cache is None or not config.set_timing_cache(cache, ignore_mismatch=False):
+            raise HybridStitchError(
+                f"timing cache {options.timing_cache} is none of {wanted.backend} {wanted.backend_version} on this "
+                "GPU; choose another file"
+            )
     return config
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from dataclasses import replace
+from types import ModuleType
 
 import pytest
 import torch
 
-from hybridstitch.engines.backends import BACKENDS, Hardware, find_backend, hardware, obstacle
+from hybridstitch.engines.backends import BACKENDS, Hardware, find_backend, hardware, require_gpu
 from hybridstitch.engines.build import build_pair
+from hybridstitch.engines.doctor import obstacle
 from hybridstitch.engines.load import load_engine, load_manifest
 from hybridstitch.engines.manifest import check_usable, outdated
 from hybridstitch.engines.options import BuildOptions, rtx_targets
@@ -59,8 +62,40 @@ def test_the_cpu_backends_are_always_usable():
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_gpu_backend_without_a_gpu_says_which_backends_do_without(monkeypatch):
     monkeypatch.setattr(type(BACKENDS["tensorrt"]), "version", "11.0")
+    monkeypatch.setitem(sys.modules, "tensorrt", ModuleType("tensorrt"))
+    assert obstacle("tensorrt", building=True) is None
     assert str(obstacle("tensorrt")).startswith("no GPU for backend tensorrt: torch ")
     assert str(obstacle("tensorrt")).endswith("; on a CPU use --backend onnxruntime or --backend torch")
+
+
+@pytest.mark.parametrize(
+    ("version", "message"),
+    [
+        ("10.7.0", "backend tensorrt needs TensorRT 10.8 or later; here is 10.7.0"),
+        ("11.0", "backend tensorrt: TensorRT 11.0 does not load: "),
+    ],
+)
+def test_a_tensorrt_that_cannot_be_used_is_an_obstacle(version, message, monkeypatch):
+    monkeypatch.setattr(type(BACKENDS["tensorrt"]), "version", version)
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    for building in (True, False):
+        assert str(obstacle("tensorrt", building=building)).startswith(message)
+
+
+def test_a_gpu_that_tensorrt_for_rtx_has_no_kernels_for_is_refused(monkeypatch, exported, tmp_path):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA H200")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    monkeypatch.setattr(type(BACKENDS["tensorrt_rtx"]), "version", "1.5")
+    require_gpu(BACKENDS["tensorrt"])
+    expected = r"backend tensorrt_rtx has no kernels for NVIDIA H200 \(compute capability 9.0\), only for SM75, SM80"
+    with pytest.raises(HybridStitchError, match=expected):
+        require_gpu(BACKENDS["tensorrt_rtx"])
+    with pytest.raises(HybridStitchError, match=expected):
+        build_pair(make_recipe(), exported, tmp_path, "tensorrt_rtx")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 9))
+    require_gpu(BACKENDS["tensorrt_rtx"])
 
 
 def test_a_backend_on_the_wrong_device_is_refused(built):
@@ -96,6 +131,16 @@ def test_an_option_that_makes_no_sense_is_refused(backend, options, message):
     with pytest.raises(HybridStitchError) as caught:
         BuildOptions(**options).check(backend)
     assert str(caught.value) == message
+
+
+def test_a_timing_cache_that_cannot_be_kept_is_refused_before_the_build(tmp_path):
+    for file, message in [
+        (tmp_path / "none" / "cache", rf"timing cache \S+: there is no folder {tmp_path}/none; make it first"),
+        (tmp_path, r"timing cache \S+ is no file that can be read"),
+    ]:
+        with pytest.raises(HybridStitchError, match=message):
+            BuildOptions(timing_cache=file).check("tensorrt")
+    BuildOptions(timing_cache=tmp_path / "cache").check("tensorrt")
 
 
 def test_turing_is_built_for_where_its_dtype_allows():
