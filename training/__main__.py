@@ -23,14 +23,14 @@ ROOT = Path(__file__).parent.parent
 SAMPLE_SECONDS = 400  # between two sheets of sample pictures
 GPU_BATCH = 8  # a GPU takes this many times the batch
 
-# Minutes of each stage on two CPU cores; `--minutes` stretches them all.
+# Minutes of each stage, as the shipped pair took them on two busy CPU cores; `--minutes` stretches them all.
 MINUTES = {
     "vae": 14.0,
     "text": 5.0,
-    "large-64": 24.0,
-    "large-128": 42.0,
-    "small-64": 6.0,
-    "small-128": 11.0,
+    "large-64": 38.0,
+    "large-128": 39.0,
+    "small-64": 12.0,
+    "small-128": 13.0,
 }
 CACHED = {64: 24576, 128: 24576}  # pictures encoded for the phases of that size
 PHASES = {

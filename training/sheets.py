@@ -18,6 +18,7 @@ from diffusers.pipelines.stable_diffusion_3.pipeline_stable_diffusion_3 import S
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from training.diffusion import merge_zero_tokens
 from training.fidelity import attribute_accuracy
 from training.ship import draw
 from training.text import FEATURES, TextSettings
@@ -79,9 +80,10 @@ def main() -> None:
     costs = {}
     for size in SIZES:
         pipeline = load(arguments.pair / size)
+        merge_zero_tokens(pipeline.transformer)  # the same function as the default call, in half the time
         images: list[Image.Image] = []
         for first in range(0, len(captions), 16):
-            images += draw(pipeline, captions[first : first + 16], steps=arguments.steps, seed=first)
+            images += draw(pipeline, captions[first : first + 16], 128, arguments.steps, first, zero_tokens=1)
         shown = captioned_sheet(images[:16], captions[:16])
         shown.save(arguments.images / f"{size}-16-captions.png", optimize=True)
         costs[size] = seconds_a_call(pipeline.transformer)
