@@ -79,14 +79,24 @@ def load_engine(
     place = _device(known, device)
     store = Store(Path(folder), pair=pair, backend=backend)
     manifest = store.manifest(component)
-    if pair is not None and manifest.pair != pair:
-        raise HybridStitchError(
-            f"{store.folder} holds engines of pair {manifest.pair!r}, not of {pair!r}. Build them: {store.rebuild}"
-        )
+    if pair is not None:
+        check_pair(manifest, store, pair)
     store.pair = manifest.pair
     check_usable(manifest, backend=backend, hardware=hardware(place), rebuild=store.rebuild)
     manifest = _check_files(store, manifest)
     return _open(store, manifest, known, place, threads)
+
+
+def check_pair(manifest: Manifest, store: Store, pair: str) -> None:
+    """Refuse an engine of another pair.
+
+    Raises:
+        HybridStitchError: it is of another.
+    """
+    if manifest.pair != pair:
+        raise HybridStitchError(
+            f"{store.folder} holds engines of pair {manifest.pair!r}, not of {pair!r}. Build them: {store.rebuild}"
+        )
 
 
 def _check_files(store: Store, manifest: Manifest) -> Manifest:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from importlib import metadata
-from typing import Any
+from typing import Any, get_args
 
 from packaging.version import Version
+from pydantic import TypeAdapter, ValidationError
 
 from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.method.geometry import Geometry
+from hybridstitch.method.recipe import Dtype, first_problem
 
 from .backends import BACKENDS, Hardware
 from .graph import TensorSpec
@@ -104,28 +107,31 @@ class Manifest:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Manifest:
-        """Raises KeyError, TypeError, ValueError or AttributeError for what `as_json` never made."""
+        """Raises KeyError, TypeError or ValueError for what `as_json` never made."""
         if content["format"] != FORMAT:
             raise ValueError(f"its format is {content['format']}, this version reads {FORMAT}")
-        if content["backend"] not in BACKENDS:
-            raise ValueError(f"its backend is {content['backend']!r}")
         values = {entry.name: content[entry.name] for entry in fields(cls)}
-        files = {role: StoredFile(**file) for role, file in values["files"].items()}
-        if foreign := [file.name for file in files.values() if file.name != _bare(file.name)]:
+        try:
+            manifest = TypeAdapter(cls).validate_json(json.dumps(values), strict=True)
+        except ValidationError as error:
+            raise ValueError(first_problem(error)) from None
+        if manifest.backend not in BACKENDS:
+            raise ValueError(f"its backend is {manifest.backend!r}")
+        if manifest.dtype not in get_args(Dtype):
+            raise ValueError(f"its dtype is {manifest.dtype!r}")
+        if empty := [name for name in ("inputs", "outputs", "profiles") if not getattr(manifest, name)]:
+            raise ValueError(f"its {empty[0]} are none")
+        if manifest.component in ("large", "small") and manifest.geometry is None:
+            raise ValueError("a transformer without geometry")
+        if foreign := [file.name for file in manifest.files.values() if file.name != _bare(file.name)]:
             raise ValueError(f"file {foreign[0]!r} is not in its folder")
-        if values["assets"] is not None and values["assets"] != _bare(values["assets"]):
-            raise ValueError(f"assets {values['assets']!r} are not in its folder")
-        values |= {
-            "hardware": Hardware(**values["hardware"]),
-            "targets": tuple(values["targets"]),
-            "inputs": _tensors_from_json(values["inputs"]),
-            "outputs": _tensors_from_json(values["outputs"]),
-            "profiles": tuple(Profile.from_json(profile) for profile in values["profiles"]),
-            "geometry": Geometry(**values["geometry"]) if values["geometry"] else None,
-            "files": files,
-            "scratch": tuple(Scratch(**scratch) for scratch in values["scratch"]),
-        }
-        return cls(**values)
+        if manifest.assets is not None and manifest.assets != _bare(manifest.assets):
+            raise ValueError(f"assets {manifest.assets!r} are not in its folder")
+        if wrong := [name for name in manifest.targets if not re.fullmatch(r"SM[0-9]+\+?", name)]:
+            raise ValueError(f"its target {wrong[0]!r} is none")
+        if manifest.geometry and (low := [key for key, value in asdict(manifest.geometry).items() if value < 1]):
+            raise ValueError(f"geometry.{low[0]} is less than 1")
+        return manifest
 
 
 def check_usable(manifest: Manifest, *, backend: str, hardware: Hardware, rebuild: str) -> None:
@@ -202,10 +208,6 @@ def _runs_on(manifest: Manifest, hardware: Hardware) -> bool:
 
 def _tensors_as_json(tensors: Mapping[str, TensorSpec]) -> dict[str, Any]:
     return {name: {"dtype": spec.dtype, "dims": list(spec.dims)} for name, spec in tensors.items()}
-
-
-def _tensors_from_json(content: Mapping[str, Any]) -> dict[str, TensorSpec]:
-    return {name: TensorSpec(spec["dtype"], tuple(spec["dims"])) for name, spec in content.items()}
 
 
 def _bare(name: str) -> str:

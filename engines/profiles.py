@@ -62,11 +62,6 @@ class Profile:
     def as_json(self) -> dict[str, Any]:
         return {"name": self.name, "ranges": {symbol: list(found) for symbol, found in self.ranges.items()}}
 
-    @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> Profile:
-        ranges = {symbol: (low, typical, high) for symbol, (low, typical, high) in content["ranges"].items()}
-        return cls(content["name"], ranges)
-
 
 def resolve(dims: Sequence[Dimension], lengths: Mapping[str, int]) -> tuple[int, ...]:
     """A shape with every dynamic dimension filled in. KeyError: one that `lengths` does not know."""

@@ -90,7 +90,7 @@ class Store:
             ) from None
         except OSError as error:
             raise HybridStitchError(f"{path} cannot be read: {error.strerror}") from None
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
             reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
             raise HybridStitchError(
                 f"{path} is not a manifest of this version ({reason}). Build it again: {self.rebuild}"

@@ -264,7 +264,8 @@ def test_an_engine_of_another_making_is_refused_with_what_differs_and_the_comman
             '{"format": 0}',
             rf"is not a manifest of this version \(its format is 0, this version reads {manifest_module.FORMAT}\)",
         ),
-        (f'{{"format": {manifest_module.FORMAT}}}', r"is not a manifest of this version \(it lacks 'backend'\)"),
+        (f'{{"format": {manifest_module.FORMAT}}}', r"is not a manifest of this version \(it lacks 'pair'\)"),
+        ("[" * 9999, r"is not a manifest of this version \(maximum recursion depth"),
     ],
 )
 def test_a_manifest_that_is_none_is_told(export, folder, text, message):
@@ -273,6 +274,29 @@ def test_a_manifest_that_is_none_is_told(export, folder, text, message):
     with pytest.raises(HybridStitchError, match=message):
         load_manifest(folder, "large")
     assert states(build(export, folder)) == {"large": "built", "small": "unchanged"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"dtype": "load"}, "its dtype is 'load'"),
+        ({"profiles": []}, "its profiles are none"),
+        ({"geometry": None}, "a transformer without geometry"),
+        ({"targets": [3]}, "targets.0: Input should be a valid string, not 3"),
+        ({"targets": ["GPU"]}, "its target 'GPU' is none"),
+        ({"zero_text_tokens": "many"}, "zero_text_tokens: Input should be a valid integer, not 'many'"),
+        ({"geometry": {"heads": 0}}, "key 'geometry.patch_size' is missing"),
+        (
+            {"profiles": [{"name": "full", "ranges": {"M": [9, 8, 7]}}]},
+            "M has the range 9, 8, 7, which does not ascend",
+        ),
+    ],
+)
+def test_a_manifest_with_values_that_no_build_writes_is_told(export, folder, changes, message):
+    build(export, folder)
+    change_manifest(folder, **changes)
+    with pytest.raises(HybridStitchError, match=rf"is not a manifest of this version \(.*{message}"):
+        load_manifest(folder, "large")
 
 
 def test_a_manifest_cannot_point_out_of_its_folder(export, folder):
