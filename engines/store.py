@@ -1,6 +1,7 @@
 """Where built engines live: one folder per component, changed only by whole steps.
 
     build/demo/onnxruntime/
+        .digests.json               SHA-256 of the files below as they were when last read
         assets-<hash>/              tokenizers, scheduler and pair.json, as exported
         large/manifest.json         names the files below; renamed into place last
         large/plan-<key>.onnx
@@ -14,6 +15,7 @@ next build.
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -25,6 +27,7 @@ from filelock import FileLock, Timeout
 
 from hybridstitch.method.errors import HybridStitchError
 
+from .digests import Digests
 from .disk import UNFINISHED, file_sha256, flush, folder_sha256, remove, write_atomically, writing
 from .manifest import Manifest, StoredFile
 
@@ -40,9 +43,9 @@ def default_folder(pair: str, backend: str) -> Path:
 
 def rebuild_command(pair: str, backend: str, folder: Path) -> str:
     """What a user types to build the engines of a folder."""
-    command = f"hybridstitch-trt build --pair {pair} --backend {backend}"
+    command = ["hybridstitch-trt", "build", "--pair", pair, "--backend", backend]
     known = default_folder(pair, backend)
-    return command if folder.absolute() == known.absolute() else f"{command} --out {folder}"
+    return shlex.join(command if folder.absolute() == known.absolute() else [*command, "--out", str(folder)])
 
 
 class Store:
@@ -56,6 +59,7 @@ class Store:
         absolute = self.folder.absolute()
         self.pair = pair or absolute.parent.name
         self.backend = backend or absolute.name
+        self._digests = Digests(self.folder)
 
     @property
     def rebuild(self) -> str:
@@ -155,15 +159,21 @@ class Store:
 
     @contextmanager
     def workspace(self, component: str) -> Iterator[Path]:
-        """A folder to build in, on the same file system as the store, gone afterwards."""
-        with writing(self.folder):
-            home = self.folder / component
-            home.mkdir(exist_ok=True)
-            space = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=home))
+        """A folder to build in, on the same file system as the store, gone afterwards.
+
+        Raises:
+            HybridStitchError: no space left, or the folder cannot be written.
+        """
+        space = None
         try:
-            yield space
+            with writing(self.folder):
+                home = self.folder / component
+                home.mkdir(exist_ok=True)
+                space = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=home))
+                yield space
         finally:
-            shutil.rmtree(space, ignore_errors=True)
+            if space is not None:
+                shutil.rmtree(space, ignore_errors=True)
 
     def commit(self, manifest: Manifest, files: Mapping[str, Path]) -> Manifest:
         """Make files (by role, in a workspace of this store, and named for good) and manifest the engine of its
@@ -180,6 +190,7 @@ class Store:
                 flush(path)
                 path.replace(home / path.name)
             manifest = replace(manifest, files=stored)
+            self._digests.remember({home / file.name: file.sha256 for file in stored.values()})
             write_atomically(home / MANIFEST, json.dumps(manifest.as_json(), indent=1) + "\n")
             self._sweep()
         return manifest
@@ -222,7 +233,7 @@ class Store:
             if size != stored.bytes:
                 state = "cut short" if size < stored.bytes else "too long"
                 return f"{path} is {state}: {size} of {stored.bytes} bytes"
-            if file_sha256(path) != stored.sha256:
+            if self._digests.sha256(path) != stored.sha256:
                 return f"{path} is not the file that was built: its checksum differs"
         except OSError as error:
             return f"{path} cannot be read: {error.strerror}"

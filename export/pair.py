@@ -14,7 +14,7 @@ from filelock import FileLock
 from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.method.recipe import Recipe
 
-from .checkpoint import check_checkpoint, has_component, read_config
+from .checkpoint import check_checkpoint, has_component, read_config, read_json
 from .compatibility import check_pair
 from .component import Component
 from .components import (
@@ -82,8 +82,23 @@ def export_pair(recipe: Recipe, out: Path, *, dtype: str | None = None, progress
         for component in components:
             changed = write_component(component, out / component.name, cache=out / ".fingerprints.json", say=say)
             (written if changed else reused).append(component.name)
-        _write_assets(large, out / "assets", _description(recipe, large, text, components))
+        _remove_others(out, components)
+        description = _description(recipe, large, text, components) | {"hashes": _hashes(out, components)}
+        _write_assets(large, out / "assets", description)
     return PairExport(out, tuple(written), tuple(reused))
+
+
+def _remove_others(out: Path, components: list[Component]) -> None:
+    """Remove what an earlier export of the pair had, and this one has not: a T5 that was left away."""
+    for graph in list(out.glob("*/graph.json")):
+        if graph.parent.name not in {component.name for component in components}:
+            shutil.rmtree(graph.parent)
+
+
+def _hashes(out: Path, components: list[Component]) -> dict[str, dict[str, str]]:
+    """Of each component's graph and weights, so that engines of other weights never pass for engines of this export."""
+    content = {c.name: read_json(out / c.name / "graph.json") for c in components}
+    return {name: {key: graph[key] for key in ("graph_sha256", "weights_sha256")} for name, graph in content.items()}
 
 
 def _components(large: Path, small: Path, text: TextShape, dtype: torch.dtype) -> list[Component]:

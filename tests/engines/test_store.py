@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -14,6 +16,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from hybridstitch.engines import manifest as manifest_module
@@ -121,6 +124,49 @@ def test_engines_of_two_exports_are_not_run_together(export, folder):
         assets_folder(folder)
 
 
+def name_hashes(export: Path) -> None:
+    """In pair.json, as export does last."""
+    graphs = {path.parent.name: json.loads(path.read_text()) for path in export.glob("*/graph.json")}
+    hashes = {name: {key: graph[key] for key in ("graph_sha256", "weights_sha256")} for name, graph in graphs.items()}
+    (export / "assets" / "pair.json").write_text(json.dumps({"pair": "mini", "hashes": hashes}))
+
+
+@pytest.mark.parametrize(("changed", "last"), [("large", "small"), ("small", "large")])
+def test_a_rebuild_for_other_weights_that_dies_between_two_engines_is_noticed_until_it_goes_on(
+    export, folder, changed, last
+):
+    name_hashes(export)
+    build(export, folder)
+    write_component(export / changed, seed=1)
+    with pytest.raises(HybridStitchError, match=rf"the export in \S+ did not end: {changed} changed; export again"):
+        build(export, folder)
+    name_hashes(export)
+    build(export, folder, components=[changed if last == "small" else "large"])  # where it died
+    with pytest.raises(HybridStitchError, match=r"mix two exports"):
+        assets_folder(folder)
+    build(export, folder)
+    assert assets_folder(folder).is_dir()
+
+
+def test_an_engine_that_the_pair_no_longer_has_goes_with_the_next_build(export, folder):
+    shutil.copytree(export / "small", export / "text_encoder_3")
+    graph = export / "text_encoder_3" / "graph.json"
+    graph.write_text(graph.read_text().replace('"component": "small"', '"component": "text_encoder_3"'))
+    build(export, folder)
+    shutil.rmtree(export / "text_encoder_3")
+    (export / "assets" / "scheduler" / "scheduler_config.json").write_text('{"shift": 1.0}')
+    build(export, folder)
+    assert Store(folder).components() == ["large", "small"]
+    assert assets_folder(folder).is_dir()
+
+
+def test_the_command_that_builds_again_can_be_pasted(tmp_path):
+    command = Store(tmp_path / "my engines", pair="pair's.toml", backend="torch").rebuild
+    assert shlex.split(command)[3:] == [
+        "pair's.toml", "--backend", "torch", "--out", str(tmp_path / "my engines")
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("moment", ["built, nothing moved", "plan moved", "manifest written"])
 def test_a_build_killed_at_any_moment_leaves_the_engine_as_it_was(export, folder, moment):
     build(export, folder)
@@ -225,6 +271,24 @@ def test_a_foreign_file_in_the_plan_s_place_is_told(export, folder):
         HybridStitchError, match=r"plan-\S+ is not the file that was built: its checksum differs. Build"
     ):
         load_engine(folder, "large", backend="onnxruntime")
+
+
+def test_a_plan_is_read_in_full_once_and_again_when_it_changed(export, folder, monkeypatch):
+    build(export, folder)
+    read = []
+    monkeypatch.setattr("hybridstitch.engines.digests.file_sha256", lambda path: read.append(path.name) or "another")
+    assert set(states(build(export, folder)).values()) == {"unchanged"}
+    Store(folder).check_files(load_manifest(folder, "large"))
+    assert read == []
+    plan = next((folder / "large").glob("plan-*.onnx"))
+    before = plan.stat()
+    os.utime(plan, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
+    with pytest.raises(HybridStitchError, match="its checksum differs"):
+        Store(folder).check_files(load_manifest(folder, "large"))
+    assert read == [plan.name]
+    (folder / ".digests.json").write_text("{")
+    monkeypatch.undo()
+    Store(folder).check_files(load_manifest(folder, "large"))
 
 
 def test_a_missing_plan_is_told(export, folder):
@@ -338,6 +402,28 @@ def test_a_full_disk_is_told_in_a_line_and_leaves_the_old_engine(export, folder,
     monkeypatch.undo()
     assert {name: content(folder)[name] for name in before} == before
     assert not list(folder.glob("*/.building-*"))
+
+
+SESSION, SAVE = "onnxruntime.InferenceSession", "hybridstitch.engines.build.save_file"
+NO_SPACE = r"no space left to write \S+: .* GiB free; make room or choose another --out"
+
+
+@pytest.mark.parametrize(
+    ("step", "error", "message"),
+    [
+        (SESSION, RuntimeError("Failed to write external initializers to file: x"), NO_SPACE),
+        (SAVE, OSError(13, "Permission denied"), r"engines cannot be written to \S+: Permission denied; choose"),
+        (SAVE, SafetensorError("I/O error: No space left on device (os error 28)"), NO_SPACE),
+        (SAVE, SafetensorError("I/O error: Input/output error"), r"engines cannot be written to \S+: I/O error: Input"),
+    ],
+)
+def test_a_disk_that_fails_while_an_engine_is_written_is_told_in_a_line(
+    export, folder, monkeypatch, step, error, message
+):
+    monkeypatch.setattr(step, lambda *_, **__: (_ for _ in ()).throw(error))
+    with pytest.raises(HybridStitchError, match=message):
+        build(export, folder)
+    assert not list((folder / "large").iterdir())
 
 
 def test_a_disk_that_is_too_small_is_told_before_the_build(export, folder, monkeypatch):

@@ -47,7 +47,16 @@ def test_a_changed_weight_exports_its_component_again(copy, checkpoints, tmp_pat
     after = json.loads((copy / "small" / "graph.json").read_text())
     assert before["weights_sha256"] != after["weights_sha256"]
     assert before["graph_sha256"] == after["graph_sha256"]
+    hashes = json.loads((copy / "assets" / "pair.json").read_text())["hashes"]
+    assert set(hashes) == set(ALL)
+    assert hashes["small"] == {key: after[key] for key in ("graph_sha256", "weights_sha256")}
     assert torch.equal(load_file(copy / "small" / file.name)["proj_out.bias"], weights["proj_out.bias"])
+
+
+def test_what_the_pair_no_longer_has_goes_with_the_next_export(copy, checkpoints, untraced):
+    shutil.copytree(copy / "text_encoder", copy / "text_encoder_3")
+    export_pair(recipe_of(**checkpoints), copy)
+    assert {path.name for path in copy.iterdir() if path.is_dir()} == {*ALL, "assets"}
 
 
 def test_an_export_cut_short_is_made_again(copy, checkpoints):
