@@ -2,8 +2,8 @@
 PYTHON  ?= python3
 PAIR    ?= demo
 BACKEND ?= onnxruntime
-PROMPT  ?= a large striped red star left of a small plain white circle on a navy background
-SEED    ?= 7
+PROMPT  ?= a large dotted blue ring on a sand background
+SEED    ?= 3
 OUT     ?= out
 VENV    := .venv
 BIN     := $(VENV)/bin
