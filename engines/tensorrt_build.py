@@ -16,6 +16,7 @@ import torch
 from hybridstitch.method.errors import HybridStitchError
 
 from .cancel import interruptible
+from .disk import remove
 from .graph import Graph
 from .manifest import Manifest
 from .options import BuildOptions
@@ -64,10 +65,8 @@ def build_tensorrt(
         raise HybridStitchError(_builder_trouble(graph, wanted, options, log))
     file = workspace / f"plan-{wanted.key[:12]}.plan"
     file.write_bytes(memoryview(plan))
-    try:
-        _keep_timing_cache(config, options)
-    except OSError as error:  # the plan is what was asked for
-        report(f"{options.timing_cache} cannot be written: {error.strerror}", 0, 0)
+    if options.timing_cache is not None:
+        _keep_timing_cache(config, options.timing_cache, report)
     return {"plan": file}
 
 
@@ -150,12 +149,15 @@ def _set_targets(trt: Any, config: Any, wanted: Manifest) -> None:
             raise HybridStitchError(f"{wanted.backend} {wanted.backend_version} does not build for {name}")
 
 
-def _keep_timing_cache(config: Any, options: BuildOptions) -> None:
-    if options.timing_cache is not None:
-        content = memoryview(config.get_timing_cache().serialize())
-        space = options.timing_cache.with_name(f"{options.timing_cache.name}.new")
-        space.write_bytes(content)
-        space.replace(options.timing_cache)
+def _keep_timing_cache(config: Any, file: Path, report: Report) -> None:
+    """A cache that cannot be written is no reason to lose the plan."""
+    space = file.with_name(f"{file.name}.new")
+    try:
+        space.write_bytes(memoryview(config.get_timing_cache().serialize()))
+        space.replace(file)
+    except OSError as error:
+        report(f"{file} cannot be written: {error.strerror}", 0, 0)
+        remove([space])
 
 
 def _parser_trouble(graph: Graph, wanted: Manifest, parser: Any, log: Any) -> str:

@@ -69,6 +69,35 @@ def test_a_transformer_with_dual_attention_builds_with_full_and_masked_profiles(
     assert [profile.name for profile in manifest.profiles] == PROFILES
 
 
+MEDIUM = {  # the width of Stable Diffusion 3 medium, in two of its layers
+    "num_attention_heads": 24,
+    "attention_head_dim": 64,
+    "caption_projection_dim": 1536,
+    "joint_attention_dim": 4096,
+    "pooled_projection_dim": 2048,
+    "pos_embed_max_size": 32,
+    "num_layers": 2,
+}
+
+
+@pytest.mark.parametrize(
+    "attention",
+    [{}, {"qk_norm": "rms_norm", "dual_attention_layers": (0,)}],
+    ids=["sd3", "sd35"],
+)
+def test_a_model_of_sd3_medium_s_width_builds_in_bfloat16_with_full_and_masked_profiles(tmp_path, attention):
+    checkpoint = save_checkpoint(tmp_path / "checkpoint", dtype=torch.bfloat16, **MEDIUM, **attention)
+    profiles = {"sizes": ["128x128"], "mask_ratios": [0.3]}
+    recipe = recipe_of(checkpoint, checkpoint, dtype="bfloat16", profiles=profiles, defaults={"size": "128x128"})
+    component = transformer(checkpoint, "large", text_shape(checkpoint, 16), torch.bfloat16, keeps_keys=True)
+    export_component(component, tmp_path / "onnx" / "large", cache=tmp_path / "cache.json", say=lambda line: None)
+    build_pair(recipe, tmp_path / "onnx", tmp_path / "plans", "tensorrt_rtx", options=ONE)
+    manifest = load_manifest(tmp_path / "plans", "large")
+    assert {spec.dtype for name, spec in manifest.inputs.items() if name != "timestep"} == {"bfloat16"}
+    assert [profile.name for profile in manifest.profiles] == ["full", "masked-30", "masked-over"]
+    assert manifest.profiles[0].ranges["M"][2] == 1024
+
+
 @pytest.mark.parametrize("component", ["small", "text_encoder", "text_encoder_2", "vae_decoder"])
 def test_the_demo_pair_builds(demo_onnx, tmp_path, component):
     recipe = Recipe.load("demo")
@@ -140,6 +169,16 @@ def test_too_little_memory_is_told_with_what_is_free_and_what_to_lower(export, s
     assert "GiB of host memory free" in message
     assert "a workspace of 2 GiB; lower the recipe's batch_sizes or sizes" in message
     assert said in message
+
+
+def test_a_timing_cache_that_cannot_be_saved_loses_no_plan(tmp_path):
+    said = []
+    cache = SimpleNamespace(serialize=lambda: b"times")
+    config, file = SimpleNamespace(get_timing_cache=lambda: cache), tmp_path / "cache"
+    tensorrt_build._keep_timing_cache(config, file, lambda *now: said.append(now))
+    assert file.read_bytes() == b"times"
+    tensorrt_build._keep_timing_cache(config, tmp_path / "gone" / "cache", lambda *now: said.append(now))
+    assert said == [(f"{tmp_path}/gone/cache cannot be written: No such file or directory", 0, 0)]
 
 
 def test_ctrl_c_stops_a_build_and_leaves_nothing_half_built(demo_onnx, tmp_path):
