@@ -17,6 +17,7 @@ from diffusers.models.transformers.transformer_sd3 import SD3Transformer2DModel
 from diffusers.pipelines.stable_diffusion_3.pipeline_stable_diffusion_3 import StableDiffusion3Pipeline
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from training.diffusion import merge_zero_tokens
 from training.fidelity import attribute_accuracy
@@ -54,16 +55,26 @@ def captioned_sheet(images: Sequence[Image.Image], captions: Sequence[str], colu
 
 
 @torch.no_grad()
-def seconds_a_call(transformer: SD3Transformer2DModel, repeats: int = 60) -> float:
-    """Shortest time of a call at batch 2 on 256 image and 25 text tokens: the one that others disturbed least."""
+def cost_a_call(transformer: SD3Transformer2DModel, repeats: int = 60) -> dict[str, float]:
+    """A call at batch 2 on 256 image and 25 text tokens: billions of floating-point operations, and milliseconds on
+    two threads and on one; of many calls the shortest, which others disturbed least."""
     latents, timestep = torch.randn(2, 4, 32, 32), torch.tensor([500.0, 500.0])
     text, pooled = torch.randn(2, 25, FEATURES), torch.randn(2, TextSettings().pooled)
-    times = []
-    for _ in range(repeats):
+
+    def call() -> float:
         start = time.perf_counter()
         transformer(latents, text, pooled, timestep, return_dict=False)
-        times.append(time.perf_counter() - start)
-    return min(times)
+        return 1000 * (time.perf_counter() - start)
+
+    with FlopCounterMode(display=False) as counter:
+        call()
+    costs = {"operations_g": counter.get_total_flops() / 1e9}
+    threads = torch.get_num_threads()
+    for used in (2, 1):
+        torch.set_num_threads(used)
+        costs[f"ms_{used}_threads"] = min(call() for _ in range(repeats))
+    torch.set_num_threads(threads)
+    return costs
 
 
 def main() -> None:
@@ -86,14 +97,19 @@ def main() -> None:
             images += draw(pipeline, captions[first : first + 16], 128, arguments.steps, first, zero_tokens=1)
         shown = captioned_sheet(images[:16], captions[:16])
         shown.save(arguments.images / f"{size}-16-captions.png", optimize=True)
-        costs[size] = seconds_a_call(pipeline.transformer)
+        costs[size] = cost_a_call(pipeline.transformer)
         accuracy = attribute_accuracy(_stack(images), scenes)
-        report[size] = {name: round(value, 3) for name, value in accuracy.items()}
+        report[size] = _rounded(accuracy)
         if size == "large":
             report["vae_psnr_db"] = round(reconstruction_quality(pipeline.vae), 2)
-    report["milliseconds_a_call"] = {size: round(1000 * cost, 1) for size, cost in costs.items()}
-    report["cost_ratio"] = round(costs["large"] / costs["small"], 2)
+    report["cost_a_call"] = {size: _rounded(cost) for size, cost in costs.items()}
+    ratios = {name: cost / costs["small"][name] for name, cost in costs["large"].items()}
+    report["cost_ratio"] = _rounded(ratios)
     print(json.dumps(report, indent=2))
+
+
+def _rounded(values: dict[str, float]) -> dict[str, float]:
+    return {name: round(value, 3) for name, value in values.items()}
 
 
 def _stack(images: Sequence[Image.Image]) -> Tensor:
