@@ -218,11 +218,12 @@ class Store:
         if not (self.folder / name).is_dir():
             with writing(self.folder):
                 space = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=self.folder))
-                shutil.copytree(source, space, dirs_exist_ok=True)
-                for path in (path for path in space.rglob("*") if path.is_file()):
-                    flush(path)
-                space.chmod(0o755)
-                space.replace(self.folder / name)
+                try:
+                    _copy(source, space)
+                    space.chmod(0o755)
+                    space.replace(self.folder / name)
+                finally:
+                    shutil.rmtree(space, ignore_errors=True)
         return name
 
     def _problem(self, manifest: Manifest, role: str) -> str | None:
@@ -255,6 +256,15 @@ class Store:
         remove(self.folder.glob(f"*/{UNFINISHED}*"))
         if kept_assets:
             remove(path for path in self.folder.glob("assets-*") if path.name not in kept_assets)
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy the files of a folder; shutil.copytree would hide which error stopped it."""
+    for path in (path for path in source.rglob("*") if path.is_file()):
+        place = target / path.relative_to(source)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, place)
+        flush(place)
 
 
 def _describe(path: Path) -> StoredFile:

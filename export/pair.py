@@ -147,7 +147,9 @@ def _write_assets(checkpoint: Path, target: Path, description: dict[str, Any]) -
     if pair.is_file() and json.loads(pair.read_text(encoding="utf-8")).get("made_from") == made_from:
         return
     with whole_folder(target) as folder:
-        for name in names:
-            shutil.copytree(checkpoint / name, folder / name, symlinks=False)
+        for path in files:  # shutil.copytree would hide that a disk is full
+            place = folder / path.relative_to(checkpoint)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, place)
         content = json.dumps({**description, "made_from": made_from}, indent=2)
         (folder / "pair.json").write_text(content + "\n", encoding="utf-8")
