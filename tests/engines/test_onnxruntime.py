@@ -137,7 +137,7 @@ def test_a_closed_engine_says_so(built):
 
 
 def test_threads_must_be_positive(built):
-    with pytest.raises(HybridStitchError, match="threads must be at least 1, not 0"):
+    with pytest.raises(HybridStitchError, match="threads must be a whole number from 1 to 1024, not 0"):
         load_engine(built, "small", backend="onnxruntime", threads=0)
 
 
