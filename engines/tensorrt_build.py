@@ -155,8 +155,8 @@ def _keep_timing_cache(config: Any, file: Path, report: Report) -> None:
     try:
         space.write_bytes(memoryview(config.get_timing_cache().serialize()))
         space.replace(file)
-    except OSError as error:
-        report(f"{file} cannot be written: {error.strerror}", 0, 0)
+    except OSError as failure:
+        report(f"{file} cannot be written: {failure.strerror}", 0, 0)
         remove([space])
 
 
