@@ -49,12 +49,15 @@ as the embeddings of words that are in no prompt, cannot be seen in any dtype.
 """
 
 RUN_BOUNDS = {
-    "float32": Bounds(relative_l2=2e-5, cosine=1 - 2e-10, worst_row=3e-5),
-    "float16": Bounds(relative_l2=1e-2, cosine=1 - 1e-4, worst_row=2e-2),
-    "bfloat16": Bounds(relative_l2=4e-2, cosine=1 - 1e-3, worst_row=8e-2),
+    "float32": Bounds(relative_l2=6e-5, cosine=1 - 2e-9, worst_row=7e-4),
+    "float16": Bounds(relative_l2=3e-2, cosine=1 - 5e-4, worst_row=2e-1),
+    "bfloat16": Bounds(relative_l2=1.2e-1, cosine=1 - 8e-3, worst_row=5e-1),
 }
-"""For the final tokens of a short run; measured as above: 1.4e-6 and 2.0e-6, 9e-4 and 1.4e-3, 7e-3 and 1.3e-2. They are
-closer than velocities, being mostly the noise that both sides began with."""
+"""For the final tokens of a short run. A trained model is sharp: it amplifies rounding from step to step, most of all in
+single tokens at the edge of an object. The demo pair reaches in float32 6.4e-6 and 7.0e-5 (seeds 0 and 1), in float16
+3.1e-3 and 1.5e-2 (seed 0), all ONNX Runtime; bfloat16 has not been measured on it and is float16 times the ratio of
+their calls' bounds. What is wrong in an engine shows in its calls, whose bounds are tight; a run shows what is wrong
+between them: stages, masks, frozen keys and values."""
 
 LEAST_SAME_MASK = {"float32": 0.98, "float16": 0.95, "bfloat16": 0.9}
 """Of a mask's tokens, the share that engines and reference must agree on. The scores of tokens at its edge are nearly

@@ -55,8 +55,10 @@ def test_tensorrt_for_rtx_takes_a_sharded_bfloat16_export_in_place(tmp_path, mon
 def test_vae_and_t5_stay_out_of_float16(checkpoints, tmp_path, monkeypatch):
     graphs = {}
 
-    def collect(component, *_, **__):
+    def collect(component, target, **_):
         graphs[component.name] = component.dtype
+        target.mkdir(exist_ok=True)
+        (target / "graph.json").write_text('{"graph_sha256": "1", "weights_sha256": "2"}')
         return True
 
     monkeypatch.setattr("hybridstitch.export.pair.write_component", collect)
