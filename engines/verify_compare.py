@@ -56,8 +56,8 @@ RUN_BOUNDS = {
 """For the final tokens of a short run. A trained model is sharp: it amplifies rounding from step to step, most of all
 in single tokens at the edge of an object. The demo pair reaches in float32 6.4e-6 and 7.0e-5 (seeds 0 and 1), in
 float16 3.1e-3 and 1.5e-2 (seed 0), all ONNX Runtime; bfloat16 has not been measured on it and is float16 times the
-ratio of their calls' bounds. What is wrong in an engine shows in its calls, whose bounds are tight; a run shows what is wrong
-between them: stages, masks, frozen keys and values."""
+ratio of their calls' bounds. What is wrong in an engine shows in its calls, whose bounds are tight; a run shows what
+is wrong between them: stages, masks, frozen keys and values."""
 
 LEAST_SAME_MASK = {"float32": 0.98, "float16": 0.95, "bfloat16": 0.9}
 """Of a mask's tokens, the share that engines and reference must agree on. The scores of tokens at its edge are nearly
