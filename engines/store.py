@@ -133,7 +133,17 @@ class Store:
         if name is None or not (self.folder / name).is_dir():
             state = "mix two exports" if names else "lack tokenizers and scheduler"
             raise HybridStitchError(f"the engines in {self.folder} {state}. Build them again: {self.rebuild}")
+        if not self._holds_intact(name):
+            raise HybridStitchError(
+                f"the tokenizers and scheduler in {self.folder / name} are not as they were exported. "
+                f"Build them again: {self.rebuild}"
+            )
         return self.folder / name
+
+    def _holds_intact(self, assets: str) -> bool:
+        """Whether a folder of assets is there and whole: its name is a hash of its content."""
+        path = self.folder / assets
+        return path.is_dir() and assets == _assets_name(path)
 
     @contextmanager
     def locked(self, waiting: Callable[[], None] | None = None) -> Iterator[None]:
@@ -214,9 +224,10 @@ class Store:
 
     def add_assets(self, source: Path) -> str:
         """Copy a folder of assets into the store and return the name that it has there."""
-        name = f"assets-{folder_sha256(source)[:12]}"
-        if not (self.folder / name).is_dir():
+        name = _assets_name(source)
+        if not self._holds_intact(name):
             with writing(self.folder):
+                remove([self.folder / name])
                 space = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=self.folder))
                 try:
                     _copy(source, space)
@@ -269,3 +280,7 @@ def _copy(source: Path, target: Path) -> None:
 
 def _describe(path: Path) -> StoredFile:
     return StoredFile(path.name, path.stat().st_size, file_sha256(path))
+
+
+def _assets_name(folder: Path) -> str:
+    return f"assets-{folder_sha256(folder)[:12]}"

@@ -192,6 +192,19 @@ def test_an_engine_file_cut_short_is_told(capsys, demo_engines, tmp_path):
     refused(capsys, "is cut short", "--prompt", STAR, "--engines", str(folder))
 
 
+def test_a_damaged_tokenizer_is_told_and_building_again_mends_it(capsys, demo_onnx, demo_engines, tmp_path):
+    import shutil
+
+    folder = tmp_path / "damaged"
+    shutil.copytree(demo_engines, folder)
+    tokenizer = next(folder.glob("assets-*/tokenizer/tokenizer.json"))
+    tokenizer.write_text(tokenizer.read_text()[:-100])
+    refused(capsys, "are not as they were exported. Build them again", "--prompt", STAR, "--engines", str(folder))
+    assert main(["build", "--onnx", str(demo_onnx), "--out", str(folder)]) == 0
+    assert tokenizer.read_bytes() == (demo_onnx / "assets" / "tokenizer" / "tokenizer.json").read_bytes()
+    capsys.readouterr()
+
+
 def test_an_engine_of_another_pair_or_version_is_told(capsys, demo_engines, tmp_path):
     import shutil
 
