@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks import machine, methods
+from benchmarks import machine, methods, picture_hashes
 from training.world import held_out, read_caption
 
 
@@ -34,3 +34,10 @@ def test_a_result_says_machine_versions_and_command(monkeypatch, tmp_path):
     text = machine.save("one", "benchmarks.methods", {"methods": {}}).read_text()
     for word in ("processor", "cores", "torch", "python -m benchmarks.methods --repetitions 2"):
         assert word in text
+
+
+def test_pictures_that_changed_or_came_or_went_are_named():
+    before = {"large 128x128 1 of 1": "a", "small 128x128 1 of 1": "b", "gone": "c"}
+    now = {"large 128x128 1 of 1": "a", "small 128x128 1 of 1": "x", "new": "d"}
+    assert picture_hashes.differences(before, now) == ["gone", "new", "small 128x128 1 of 1"]
+    assert not picture_hashes.differences(now, dict(now))
