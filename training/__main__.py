@@ -1,6 +1,7 @@
 """Train the demo pair from nothing and export it: `python -m training`. See docs/demo-pair.md."""
 
 import argparse
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -10,144 +11,151 @@ import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.transformers.transformer_sd3 import SD3Transformer2DModel
 
-from training import workers
-from training.diffusion import LARGE, SMALL, Phase, TransformerSettings, build, train_phase
-from training.latents import LatentCache, fill_cache
+from training import vae, workers
+from training.diffusion import LARGE, SMALL, Phase, build, train_phase
+from training.judge import accuracy_on_true_pictures, train_judge
+from training.latents import fill_cache
 from training.loop import Budget, Optimization
 from training.ship import check_sizes, contact_sheet, draw, pipeline_of, ship
-from training.text import TextSettings, load_text, save_encoders, train_text
-from training.vae import VaeSettings, reconstruction_quality, train_vae
+from training.text import TextSettings, Vocabulary, load_text, train_text
 from training.world import caption, sample_scene
 
 ROOT = Path(__file__).parent.parent
-SAMPLE_SECONDS = 400  # between two sheets of sample pictures
+SAMPLE_SECONDS = 1200  # between two sheets of sample pictures
 GPU_BATCH = 8  # a GPU takes this many times the batch
+SHOWN = 16  # pictures of a sample sheet
+HELD_OUT = 256  # pictures of the validation loss
 
-# Minutes of each stage, as the shipped pair took them on two busy CPU cores; `--minutes` stretches them all.
-MINUTES = {
-    "vae": 14.0,
-    "text": 5.0,
-    "large-64": 38.0,
-    "large-128": 39.0,
-    "small-64": 12.0,
-    "small-128": 13.0,
-}
-CACHED = {64: 24576, 128: 24576}  # pictures encoded for the phases of that size
+PICTURES = {
+    "vae": 32_000,
+    "text": 64_000,
+    "judge": 120_000,
+}  # that a stage sees; those of the transformers stand in their phases
 PHASES = {
-    "large-64": Phase("large-64", 64, 32, Optimization(rate=1e-3, warmup=300, final=0.3), 1.5, train_text=True),
-    "large-128": Phase("large-128", 128, 16, Optimization(rate=7e-4, warmup=200), 2.0),
-    "small-64": Phase("small-64", 64, 32, Optimization(rate=1.5e-3, warmup=300, final=0.3), 1.5),
-    "small-128": Phase("small-128", 128, 16, Optimization(rate=1e-3, warmup=200), 2.0),
+    "large-64": Phase(64, Budget(600_000, 64), Optimization(1e-3, muon_rate=1.5e-2, hold=1.0)),
+    "large-128": Phase(128, Budget(400_000, 32), Optimization(7e-4, muon_rate=1e-2)),
+    "small-64": Phase(64, Budget(300_000, 64), Optimization(1e-3, muon_rate=1.5e-2, hold=1.0)),
+    "small-128": Phase(128, Budget(200_000, 32), Optimization(7e-4, muon_rate=1e-2)),
 }
-STAGES = (*MINUTES, "ship")
+STAGES = ("vae", "text", *PHASES, "judge", "ship")
+MODELS = {"large": LARGE, "small": SMALL}
 
 
 @dataclass(frozen=True)
 class Run:
-    """What all stages of one run share. `folder` holds its checkpoints and samples, `out` gets the pair."""
+    """What all stages of one run share. `folder` holds its checkpoints and samples, `out` gets the pair; `start` is a
+    shipped pair to go on from, instead of from nothing; `pictures` is what every stage sees, instead of its own
+    number, and `cached` how many are encoded for the transformers."""
 
     folder: Path
     out: Path
     seed: int
     device: torch.device
-    minutes: dict[str, float]
-    steps: int | None
-    cached: dict[int, int]
+    cached: int
     compiled: bool
+    start: Path | None = None
+    pictures: int | None = None
 
-    def budget(self, stage: str) -> Budget:
-        return Budget(None if self.steps else self.minutes[stage], self.steps)
+    def text(self) -> Path:
+        """Where tokenizer and text encoders lie."""
+        if not (self.folder / "text" / "text_encoder_2").exists() and self.start is not None:
+            return self.start / "large"
+        return self.folder / "text"
+
+    def vae(self) -> AutoencoderKL:
+        folder = self.folder / "vae"
+        if not (folder / "vae").exists() and self.start is not None:
+            folder = self.start / "large"
+        return AutoencoderKL.from_pretrained(folder / "vae").to(self.device)  # pyright: ignore
+
+    def transformer(self, stage: str) -> SD3Transformer2DModel:
+        """What a stage begins with: the end of the one before, or `start`, or nothing."""
+        size, picture = stage.split("-")
+        before = self.folder / f"{size}-64"
+        if picture == "128" and (before / "transformer").exists():
+            return SD3Transformer2DModel.from_pretrained(before / "transformer")  # pyright: ignore
+        if self.start is not None:
+            shipped = self.start / size / "transformer"
+            return SD3Transformer2DModel.from_pretrained(shipped, torch_dtype=torch.float32)  # pyright: ignore
+        if picture == "128":
+            raise SystemExit(f"{stage} goes on from {size}-64, which has not ended in {self.folder}")
+        return build(MODELS[size])
 
 
 def run_vae(run: Run) -> None:
-    vae = train_vae(run.folder / "vae", run.budget("vae"), run.seed, run.device, VaeSettings())
+    torch.manual_seed(run.seed)
+    model = vae.build(vae.VaeSettings()) if run.start is None else run.vae().float()
+    pictures = run.pictures or PICTURES["vae"]
+    vae.train_vae(run.folder / "vae", model, pictures, run.seed + 1, run.device, vae.VaeSettings())
     if workers.rank() == 0:
-        print(f"vae: {reconstruction_quality(vae):.2f} dB on held-out pictures")
+        found = [f"{vae.reconstruction_quality(model, noise=noise):.2f} dB at noise {noise}" for noise in (0.0, 0.4)]
+        print(f"vae: {', '.join(found)} on held-out pictures")
 
 
 def run_text(run: Run) -> None:
-    train_text(run.folder / "text", run.budget("text"), run.seed + 1, run.device, TextSettings())
+    train_text(run.folder / "text", run.pictures or PICTURES["text"], run.seed + 2, run.device, TextSettings())
 
 
 def run_transformer(run: Run, stage: str) -> None:
-    """One phase of one transformer. The 64 phase of the large one also finishes the text encoders."""
-    size, picture = stage.split("-")
+    """One phase of one transformer."""
     phase = PHASES[stage]
-    if run.device.type == "cuda":
-        phase = replace(phase, batch=GPU_BATCH * phase.batch)
-    torch.manual_seed(run.seed + 2)
-    vae = load_vae(run)
-    text_folder = run.folder / ("text" if phase.train_text else "large-64")
-    tokenizer, text = load_text(text_folder, run.device, run.folder / "text" / "tokenizer")
-    start = None if picture == "64" else run.folder / f"{size}-64"
-    transformer = load_transformer(LARGE if size == "large" else SMALL, start).to(run.device)  # pyright: ignore
+    batch = phase.budget.batch * (GPU_BATCH if run.device.type == "cuda" else 1)
+    phase = replace(phase, budget=Budget(run.pictures or phase.budget.pictures, batch))
+    torch.manual_seed(run.seed + 3)
+    transformer = run.transformer(stage).to(run.device)  # pyright: ignore
+    encoder = run.vae()
+    tokenizer, text = load_text(run.text(), run.device)
+    latents, seed = run.folder / "latents", run.seed + 4
     with workers.first_alone() as first:
         if first:
-            load_cache(run, vae, phase.picture)
-    cache = load_cache(run, vae, phase.picture)
+            fill_cache(latents, encoder, run.cached, phase.picture, seed)
+            fill_cache(latents, encoder, HELD_OUT, phase.picture, seed, held_out=True)
+    cache = fill_cache(latents, encoder, run.cached, phase.picture, seed)
+    held_out = fill_cache(latents, encoder, HELD_OUT, phase.picture, seed, held_out=True)
+    vocabulary = Vocabulary(tokenizer, text, [*cache.captions, *held_out.captions])
     folder = run.folder / stage
-    pipeline = pipeline_of(transformer, vae, tokenizer, text)
-    captions = [caption(sample_scene(seed, held_out_only=True)) for seed in range(16)]
+    pipeline = pipeline_of(transformer, encoder, tokenizer, text)
+    captions = [caption(sample_scene(seed, held_out_only=True)) for seed in range(SHOWN)]
     last = time.monotonic()
 
-    def sample() -> None:
+    def keep() -> None:
+        """The averaged weights as they are, for `ship`, and now and then what they draw."""
         nonlocal last
-        if time.monotonic() - last < SAMPLE_SECONDS:
-            return
-        sheet = contact_sheet(draw(pipeline, captions, phase.picture, 20, zero_tokens=1), 8)
-        sheet.save(folder / f"samples-{int(time.time())}.png")
-        last = time.monotonic()
+        transformer.save_pretrained(folder / "average")
+        if time.monotonic() - last > SAMPLE_SECONDS:
+            sheet = contact_sheet(draw(pipeline, captions, phase.picture, 20, zero_tokens=1), 8)
+            sheet.save(folder / f"samples-{int(time.time())}.png")
+            last = time.monotonic()
 
-    train_phase(
-        folder,
-        transformer,
-        tokenizer,
-        text,
-        cache,
-        phase,
-        run.budget(stage),
-        run.seed + 3,
-        run.compiled,
-        sample,
-    )
+    train_phase(folder, transformer, vocabulary, cache, held_out, phase, run.seed + 5, run.compiled, keep)
     with workers.first_alone() as first:
         if first:
             transformer.save_pretrained(folder / "transformer")
-        if first and phase.train_text:
-            save_encoders(text, folder)
+
+
+def run_judge(run: Run) -> None:
+    judge = train_judge(run.folder / "judge", run.pictures or PICTURES["judge"], run.seed + 6, run.device)
+    if workers.rank() == 0:
+        print(f"judge: {accuracy_on_true_pictures(judge)} on held-out pictures")
 
 
 def run_ship(run: Run) -> None:
     """Write both folders from the newest weights there are."""
     if workers.rank() > 0:
         return
-    tokenizer = run.folder / "text" / "tokenizer"
-    _, text = load_text(run.folder / "large-64", torch.device("cpu"), tokenizer)
-    for size in ("large", "small"):
-        transformer = load_transformer(None, run.folder / f"{size}-128")
-        ship(run.out / size, transformer, load_vae(run).cpu(), text, tokenizer)
-    total = check_sizes([run.out / "large", run.out / "small"])
+    tokenizer, text = load_text(run.text(), torch.device("cpu"))
+    for size in MODELS:
+        newest = run.folder / f"{size}-128" / "average"
+        transformer = SD3Transformer2DModel.from_pretrained(newest)
+        ship(run.out / size, transformer, run.vae().cpu(), text, tokenizer, run.text() / "tokenizer")  # pyright: ignore
+    shutil.copyfile(run.folder / "judge" / "judge.safetensors", run.out / "judge.safetensors")
+    total = check_sizes([run.out])
     print(f"shipped {total / 1e6:.2f} MB to {run.out}")
 
 
-def load_vae(run: Run) -> AutoencoderKL:
-    return AutoencoderKL.from_pretrained(run.folder / "vae" / "vae").to(run.device)  # pyright: ignore
-
-
-def load_transformer(settings: TransformerSettings | None, folder: Path | None) -> SD3Transformer2DModel:
-    if folder is None:
-        assert settings is not None
-        return build(settings)
-    return SD3Transformer2DModel.from_pretrained(folder / "transformer")  # pyright: ignore
-
-
-def load_cache(run: Run, vae: AutoencoderKL, picture: int) -> LatentCache:
-    return fill_cache(run.folder / "latents", vae, run.cached[picture], picture, run.seed + 4)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
-    parser.add_argument(
+def parser() -> argparse.ArgumentParser:
+    found = argparse.ArgumentParser(prog="python -m training", description=__doc__)
+    found.add_argument(
         "--stages",
         nargs="+",
         choices=STAGES,
@@ -155,45 +163,51 @@ def main() -> None:
         metavar="STAGE",
         help=f"only these, in this order: {' '.join(STAGES)} (default: all)",
     )
-    parser.add_argument(
-        "--minutes",
-        type=float,
-        default=sum(MINUTES.values()),
-        help="of training, shared out over all stages (default: %(default)g)",
+    found.add_argument(
+        "--start",
+        type=Path,
+        metavar="PAIR",
+        help="go on from the weights of a pair, e.g. export/pairs/demo, where no checkpoint of a stage before is left",
     )
-    parser.add_argument("--steps", type=int, help="steps of every stage, instead of minutes")
-    parser.add_argument("--cached", type=int, help="pictures encoded per size (default: 24576)")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
+    found.add_argument("--pictures", type=int, help="that every stage sees, instead of its own number")
+    found.add_argument("--cached", type=int, default=49_152, help="pictures encoded per size (default: %(default)s)")
+    found.add_argument("--seed", type=int, default=0)
+    runs = ROOT / "training" / "runs" / "demo"
+    found.add_argument(
         "--folder",
         type=Path,
-        default=ROOT / "training" / "runs" / "demo",
+        default=runs,
         help="checkpoints and sample pictures; a run that was stopped goes on from here",
     )
-    parser.add_argument(
-        "--out",
-        type=Path,
-        default=ROOT / "training" / "runs" / "demo" / "pair",
-        help="where the pair is written (default: %(default)s)",
+    found.add_argument(
+        "--out", type=Path, default=runs / "pair", help="where the pair is written (default: %(default)s)"
     )
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--eager", action="store_true", help="without torch.compile")
-    arguments = parser.parse_args()
+    found.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    found.add_argument("--threads", type=int, default=torch.get_num_threads())
+    found.add_argument("--eager", action="store_true", help="without torch.compile")
+    return found
+
+
+def main() -> None:
+    arguments = parser().parse_args()
     torch.set_num_threads(arguments.threads)
-    stretch = arguments.minutes / sum(MINUTES.values())
     run = Run(
         folder=arguments.folder,
         out=arguments.out,
         seed=arguments.seed,
         device=torch.device(arguments.device),
-        minutes={stage: stretch * minutes for stage, minutes in MINUTES.items()},
-        steps=arguments.steps,
-        cached={picture: arguments.cached or count for picture, count in CACHED.items()},
+        cached=arguments.cached,
         compiled=not arguments.eager,
+        start=arguments.start,
+        pictures=arguments.pictures,
     )
     workers.join(run.device)
-    actions: dict[str, Callable[[Run], None]] = {"vae": run_vae, "text": run_text, "ship": run_ship}
+    actions: dict[str, Callable[[Run], None]] = {
+        "vae": run_vae,
+        "text": run_text,
+        "judge": run_judge,
+        "ship": run_ship,
+    }
     for stage in arguments.stages:
         if stage in actions:
             actions[stage](run)

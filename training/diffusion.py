@@ -1,7 +1,7 @@
 """The two transformers of the demo pair, trained by flow matching as Stable Diffusion 3 is."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F
 from diffusers.models.transformers.transformer_sd3 import SD3Transformer2DModel
 from torch import Tensor, nn
-from transformers import CLIPTokenizer
 
+from training.geometry import CHANNELS, POINTS
 from training.latents import LatentCache
 from training.loop import Budget, Optimization, autocast, train
-from training.text import FEATURES, TextEncoders, TextSettings, tokenize
+from training.text import FEATURES, TextSettings, Vocabulary
 
 HEAD_DIM = 32
 T5_TOKENS = 256  # zero tokens that StableDiffusion3Pipeline appends by default where there is no T5
@@ -29,12 +29,11 @@ class TransformerSettings:
 class Phase:
     """A part of a transformer's training: on pictures of 64 (64 image tokens) or of 128 (256 tokens)."""
 
-    name: str
     picture: int
-    batch: int
+    budget: Budget
     optimization: Optimization
-    noise_shift: float  # as in the scheduler: above 1 draws more of the noisy end
-    train_text: bool = False
+    noise_shift: float = 1.5  # as in the scheduler: above 1 draws more of the noisy end
+    geometry_weight: float = 0.1  # of the loss of the geometry, beside that of the velocity
     empty_share: float = 0.1  # captions replaced by the empty prompt, for guidance
 
 
@@ -121,36 +120,62 @@ def merge_zero_tokens(transformer: SD3Transformer2DModel) -> None:
         block.attn.set_processor(MergedZeroTokens())  # pyright: ignore
 
 
-def spread_positions(transformer: SD3Transformer2DModel, picture: int) -> None:
-    """Give the tokens of a picture smaller than 128 the positions that they cover in one of 128, so that what is
-    learnt at 64 holds at 128. For 128 itself nothing changes."""
+def positions(transformer: SD3Transformer2DModel, picture: int) -> Tensor:
+    """Positions [1, tokens, width] for a picture of up to 128: its tokens get those that they cover in one of 128, so
+    that what is learnt at 64 holds at 128. For 128 these are the transformer's own."""
     embed, side = transformer.pos_embed, picture // 8
-    table = type(embed).cropped_pos_embed(embed, 32, 32).unflatten(1, (16, 16)).permute(0, 3, 1, 2)
-    table = F.avg_pool2d(table, 16 // side).flatten(2).transpose(1, 2).contiguous()
-    embed.cropped_pos_embed = lambda height, width: table  # pyright: ignore
+    table = embed.cropped_pos_embed(32, 32).unflatten(1, (16, 16)).permute(0, 3, 1, 2)
+    return F.avg_pool2d(table, 16 // side).flatten(2).transpose(1, 2).contiguous()
 
 
 class Denoising(nn.Module):
-    """The flow-matching loss: x_t = (1 - sigma) x_0 + sigma noise, and the velocity noise - x_0 is to be told."""
+    """The flow-matching loss: x_t = (1 - sigma) x_0 + sigma noise, and the velocity noise - x_0 is to be told.
 
-    def __init__(self, transformer: SD3Transformer2DModel, text: TextEncoders, compiled: bool) -> None:
+    Beside it the tokens between two blocks, half-way through, are asked for the scene's geometry by a linear head that
+    is not shipped. As in REPA (arXiv 2410.06940), where a pretrained encoder's features are asked for, a denoiser that
+    has to understand the picture early draws it better; a rendered world knows its geometry.
+    """
+
+    def __init__(self, transformer: SD3Transformer2DModel) -> None:
         super().__init__()
-        self.transformer, self.text = transformer, text
-        velocity: Callable = torch.compile(transformer) if compiled else transformer
-        object.__setattr__(self, "velocity", velocity)  # not a submodule: its weights are the transformer's
+        self.transformer = transformer
+        self.head = nn.Linear(transformer.inner_dim, CHANNELS * POINTS**2)
 
-    def forward(self, latents: Tensor, ids: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
-        """latents, noise [B, 4, H, W]; ids [B, 24]; sigma [B], 0 to 1. Returns the loss, a scalar."""
-        tokens, pooled = self.text(ids)
+    def forward(
+        self,
+        latents: Tensor,
+        noise: Tensor,
+        sigma: Tensor,
+        text: Tensor,
+        pooled: Tensor,
+        positions: Tensor,
+        geometry: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """latents, noise [B, 4, H, W]; sigma [B], 0 to 1; text [B, 25, 192]; pooled [B, 160]; positions [1, tokens,
+        width]; geometry [B, tokens, 16]. Returns the squared error of each picture's velocity [B] and the loss of the
+        geometry, a scalar."""
         mix = sigma[:, None, None, None]
-        velocity = self.__dict__["velocity"](
-            hidden_states=(1 - mix) * latents + mix * noise,
-            encoder_hidden_states=tokens,
-            pooled_projections=pooled,
-            timestep=1000 * sigma,
-            return_dict=False,
-        )[0]
-        return F.mse_loss(velocity.float(), noise - latents)
+        velocity, told = self.predict((1 - mix) * latents + mix * noise, text, pooled, 1000 * sigma, positions)
+        error = ((velocity.float() - (noise - latents)) ** 2).mean((1, 2, 3))
+        return error, F.smooth_l1_loss(told.float(), geometry.float())
+
+    def predict(
+        self, latents: Tensor, text: Tensor, pooled: Tensor, timestep: Tensor, positions: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """SD3Transformer2DModel.forward with positions of our own, and the head. Returns velocity and geometry."""
+        model = self.transformer
+        image = (model.pos_embed.proj(latents).flatten(2).transpose(1, 2) + positions).contiguous()
+        condition = model.time_text_embed(timestep, pooled)
+        text = model.context_embedder(text)
+        blocks, told = list(model.transformer_blocks), image
+        for number, block in enumerate(blocks, 1):
+            text, image = block(hidden_states=image, encoder_hidden_states=text, temb=condition)
+            if number == len(blocks) // 2:
+                told = self.head(F.layer_norm(image, image.shape[-1:]))
+        patches = model.proj_out(model.norm_out(image, condition))
+        height, width = (length // 2 for length in latents.shape[-2:])
+        patches = patches.unflatten(2, (2, 2, -1)).unflatten(1, (height, width))
+        return patches.permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3), told
 
 
 def draw_sigmas(count: int, shift: float, generator: torch.Generator) -> Tensor:
@@ -162,41 +187,62 @@ def draw_sigmas(count: int, shift: float, generator: torch.Generator) -> Tensor:
 def train_phase(
     folder: Path,
     transformer: SD3Transformer2DModel,
-    tokenizer: CLIPTokenizer,
-    text: TextEncoders,
+    vocabulary: Vocabulary,
     cache: LatentCache,
+    held_out: LatentCache,
     phase: Phase,
-    budget: Budget,
     seed: int,
     compiled: bool = True,
     on_save: Callable[[], None] | None = None,
 ) -> None:
-    """Train the transformer in place (and the text encoders where the phase says so); `cache` holds normalised
-    latents of pictures of the phase's size with their captions."""
+    """Train the transformer in place on `cache`; the validation loss is that of the pictures of `held_out`, each with
+    noise and a noise level that never change."""
     device = transformer.device
     merge_zero_tokens(transformer)
-    spread_positions(transformer, phase.picture)
-    text.requires_grad_(phase.train_text)
-    module = Denoising(transformer, text, compiled)
-    empty = tokenize(tokenizer, [""]).to(device)
-    ids = tokenize(tokenizer, cache.captions).to(device)
+    module = Denoising(transformer).to(device)
+    losses: Callable[..., tuple[Tensor, Tensor]] = torch.compile(module, dynamic=False) if compiled else module
+    table = positions(transformer, phase.picture).to(device)
+    batch = phase.budget.batch
 
-    def loss_of(step: int, progress: float) -> Tensor:
-        generator = torch.Generator().manual_seed((seed << 32) + step)
-        rows = cache.rows(step, phase.batch, seed)
-        latents = cache.latents[rows].to(device, torch.float32)
-        noise = torch.randn(latents.shape, generator=generator).to(device)
-        sigma = draw_sigmas(len(rows), phase.noise_shift, generator).to(device)
-        dropped = torch.rand(len(rows), 1, generator=generator) < phase.empty_share
+    def evaluate(data: LatentCache, rows: Tensor, noise: Tensor, sigma: Tensor, captions: list[str]) -> tuple:
+        text, pooled = vocabulary.look_up(captions, device)
+        latents, geometry = (values[rows].to(device, torch.float32) for values in (data.latents, data.geometry))
         with autocast(device):
-            return module(latents, torch.where(dropped.to(device), empty, ids[rows.to(device)]), noise, sigma)
+            return losses(latents, noise.to(device), sigma.to(device), text, pooled, table, geometry)
 
-    def saved(_: nn.Module) -> None:
+    def loss_of(draw: int, progress: float) -> Tensor:
+        generator = torch.Generator().manual_seed((seed << 32) + draw)
+        rows = cache.rows(draw, batch, seed)
+        noise = torch.randn(cache.latents[rows].shape, generator=generator)
+        sigma = draw_sigmas(len(rows), phase.noise_shift, generator)
+        empty = torch.rand(len(rows), generator=generator) < phase.empty_share
+        captions = ["" if drop else cache.captions[row] for row, drop in zip(rows.tolist(), empty, strict=True)]
+        velocity, geometry = evaluate(cache, rows, noise, sigma, captions)
+        return velocity.mean() + phase.geometry_weight * geometry
+
+    def measured() -> dict[str, float]:
+        """The validation loss. Gradients stay on, though nobody asks for them: without, all would compile anew."""
+        generator = torch.Generator().manual_seed(0)
+        count = len(held_out.captions) // batch * batch
+        noise = torch.randn(held_out.latents[:count].shape, generator=generator)
+        sigma = ((torch.arange(count) + 0.5) / count)[torch.randperm(count, generator=generator)]
+        errors, told = [], []
+        for rows in torch.arange(count).split(batch):
+            captions = [held_out.captions[row] for row in rows]
+            velocity, geometry = evaluate(held_out, rows, noise[rows], sigma[rows], captions)
+            errors.append(velocity.detach())
+            told.append(geometry.detach())
         if on_save is not None:
             on_save()
+        return {"validation": float(torch.cat(errors).mean()), "geometry": float(torch.stack(told).mean())}
 
-    train(folder, module, loss_of, budget, phase.optimization, saved)
+    train(folder, module, loss_of, phase.budget, phase.optimization, measured, block_matrices(transformer))
 
 
-def parameter_count(modules: Sequence[nn.Module]) -> int:
-    return sum(parameter.numel() for module in modules for parameter in module.parameters())
+def block_matrices(transformer: SD3Transformer2DModel) -> list[Tensor]:
+    """The weights that Muon trains: the matrices of attention and feed-forward, not those of the modulations."""
+    return [
+        weight
+        for name, weight in transformer.transformer_blocks.named_parameters()
+        if weight.ndim == 2 and "norm" not in name
+    ]

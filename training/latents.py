@@ -1,4 +1,4 @@
-"""Latents and captions of many training pictures, computed once and kept in a file."""
+"""What the transformers are trained on: latents, captions and geometry of many pictures, computed once."""
 
 import os
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from torch import Tensor
 from tqdm import tqdm
 
+from training.geometry import geometry
 from training.vae import encode
 from training.world import caption, sample_scene
 
@@ -17,35 +18,52 @@ SHARD = 2048  # pictures; what a kill can lose
 
 @dataclass(frozen=True)
 class LatentCache:
-    """latents [count, 4, S / 4, S / 4] in float16, shifted and scaled as diffusion wants them; one caption each."""
+    """latents [count, 4, S / 4, S / 4] in float16, shifted and scaled as diffusion wants them; one caption each;
+    geometry [count, tokens, 16] in float16 (`training/geometry.py`)."""
 
     latents: Tensor
+    geometry: Tensor
     captions: list[str]
 
-    def rows(self, step: int, batch: int, seed: int) -> Tensor:
-        """Indices [batch] of the pictures of a step: each pass goes through all of them in a new order."""
+    def rows(self, draw: int, batch: int, seed: int) -> Tensor:
+        """Indices [batch] of the pictures of a draw: each pass goes through all of them in a new order."""
         count = len(self.captions)
         batch = min(batch, count)
-        epoch, place = divmod(step, count // batch)
+        epoch, place = divmod(draw, count // batch)
         order = torch.randperm(count, generator=torch.Generator().manual_seed(1000 * seed + epoch))
         return order[place * batch : (place + 1) * batch]
 
 
-def fill_cache(folder: Path, vae: AutoencoderKL, count: int, picture: int, seed: int) -> LatentCache:
-    """Encode `count` training pictures, going on from the shards that are there already."""
+def fill_cache(
+    folder: Path, vae: AutoencoderKL, count: int, picture: int, seed: int, held_out: bool = False
+) -> LatentCache:
+    """Encode `count` pictures of the training world, or of what is held out from it, going on from the shards that are
+    there already."""
     folder.mkdir(parents=True, exist_ok=True)
-    latents, captions = [], []
-    for first in tqdm(range(0, count, SHARD), desc=f"latents {picture}", mininterval=10):
-        path = folder / f"{picture}-{first}.pt"
-        scenes = [sample_scene((seed << 40) + index) for index in range(first, min(first + SHARD, count))]
-        if path.exists():
-            shard = torch.load(path, weights_only=True)
-        else:
-            parts = [encode(vae, scenes[at : at + 32], picture) for at in range(0, len(scenes), 32)]
-            shard = (torch.cat(parts) - vae.config.shift_factor) * vae.config.scaling_factor  # pyright: ignore
-            shard = shard.to("cpu", torch.float16)
+    kind = "held-out" if held_out else "training"
+    shards = []
+    for first in tqdm(range(0, count, SHARD), desc=f"latents {picture}", unit=f"x{SHARD} pictures", mininterval=10):
+        path = folder / f"{kind}-{picture}-{first}.pt"
+        wanted = min(SHARD, count - first)
+        shard = torch.load(path, weights_only=True) if path.exists() else {"captions": []}
+        if len(shard["captions"]) < wanted:
+            numbers = range(first, first + wanted)
+            shard = _shard(vae, [sample_scene((seed << 40) + number, held_out) for number in numbers], picture)
             torch.save(shard, path.with_suffix(".partial"))
             os.replace(path.with_suffix(".partial"), path)
-        latents.append(shard[: len(scenes)])
-        captions.extend(caption(scene) for scene in scenes)
-    return LatentCache(torch.cat(latents), captions)
+        shards.append({name: values[:wanted] for name, values in shard.items()})
+    return LatentCache(
+        torch.cat([shard["latents"] for shard in shards]),
+        torch.cat([shard["geometry"] for shard in shards]),
+        [text for shard in shards for text in shard["captions"]],
+    )
+
+
+def _shard(vae: AutoencoderKL, scenes: list, picture: int) -> dict:
+    latents = torch.cat([encode(vae, scenes[at : at + 32], picture) for at in range(0, len(scenes), 32)])
+    latents = (latents - vae.config.shift_factor) * vae.config.scaling_factor  # pyright: ignore
+    return {
+        "latents": latents.to("cpu", torch.float16),
+        "geometry": geometry(scenes, picture // 8).half(),
+        "captions": [caption(scene) for scene in scenes],
+    }

@@ -1,15 +1,15 @@
-"""The loop that every stage trains in: a budget in minutes or steps, moving averages, checkpoints, a progress bar.
+"""The loop that every stage trains in: a budget in pictures, moving averages, checkpoints, a progress bar.
 
 A stage may be killed at any moment: at most `save_seconds` of work are lost, and the next call goes on. The batch of a
-step follows from the seed and the step's number alone, so a resumed run sees what an unbroken one would have.
+step follows from the seed and the number of pictures seen alone, so a resumed run sees what an unbroken one would have,
+and a slow machine ends with what a fast one does.
 """
 
 import contextlib
 import json
-import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,33 +18,36 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from training import workers
+from training.muon import Muon
+
+AVERAGE_EVERY = 4  # steps between two updates of the moving average
 
 
 @dataclass(frozen=True)
 class Budget:
-    """How long a stage trains: whichever of the two is given and reached first."""
+    """`pictures` to see, `batch` of them a step and process."""
 
-    minutes: float | None = None
-    steps: int | None = None
+    pictures: int
+    batch: int
 
     def __post_init__(self) -> None:
-        if self.minutes is None and self.steps is None:
-            raise ValueError("a budget needs minutes, steps or both")
-
-    def progress(self, elapsed: float, step: int) -> float:
-        """Share of the budget that is spent, 0 to 1; `elapsed` in seconds."""
-        by_time = 0.0 if self.minutes is None else elapsed / (60 * self.minutes)
-        by_step = 0.0 if self.steps is None else step / self.steps
-        return min(1.0, max(by_time, by_step))
+        if self.pictures < 1 or self.batch < 1:
+            raise ValueError(f"a budget is of one picture or more, not {self.pictures} in batches of {self.batch}")
 
 
 @dataclass(frozen=True)
 class Optimization:
-    """AdamW with a warm-up in steps, then a cosine to `final` times the rate; `average` is the decay of the moving
-    average of the weights, which is what a stage hands on."""
+    """AdamW, and Muon for the matrices that a stage hands to it.
+
+    The rates rise over `warmup` of the budget, stay, and from `hold` of the budget on fall to `final` times themselves
+    in a straight line. `average` is the decay, a step, of the moving average of the weights, which is what a stage
+    hands on.
+    """
 
     rate: float
-    warmup: int = 200
+    muon_rate: float = 0.0
+    warmup: float = 0.01
+    hold: float = 0.5
     final: float = 0.0
     betas: tuple[float, float] = (0.9, 0.98)
     decay: float = 0.01
@@ -52,9 +55,11 @@ class Optimization:
     average: float = 0.999
     save_seconds: float = 120.0
 
-    def rate_at(self, progress: float, step: int) -> float:
-        cosine = self.final + (1 - self.final) * 0.5 * (1 + math.cos(math.pi * progress))
-        return self.rate * cosine * min(1.0, (step + 1) / self.warmup)
+    def factor_at(self, progress: float) -> float:
+        """What both rates are multiplied by when `progress`, 0 to 1, of the budget is spent."""
+        rise = min(1.0, (progress + 1e-4) / self.warmup)
+        fall = 0.0 if progress <= self.hold else (progress - self.hold) / (1 - self.hold)
+        return rise * (1 - (1 - self.final) * fall)
 
 
 def autocast(device: torch.device) -> contextlib.AbstractContextManager:
@@ -68,69 +73,87 @@ def train(
     loss_of: Callable[[int, float], Tensor],
     budget: Budget,
     optimization: Optimization,
-    on_save: Callable[[nn.Module], None] | None = None,
+    on_save: Callable[[], dict[str, float]] | None = None,
+    matrices: Sequence[Tensor] = (),
 ) -> None:
     """Train `module` in place until the budget is spent, and leave the averaged weights in it.
 
     loss_of(draw, progress) draws a batch by its number and returns its loss; where several processes train together,
     each takes its own numbers and the gradients are averaged. Everything needed to go on lies in
-    folder/checkpoint.pt, the course of the loss in folder/loss.jsonl. `on_save` sees the averaged weights whenever
-    a checkpoint is written, e.g. to draw samples.
+    folder/checkpoint.pt, the course of the loss in folder/loss.jsonl. `on_save` is called with the averaged weights in
+    the module whenever a checkpoint is written, and what it measured is logged. `matrices` are the weights that Muon
+    steps instead of AdamW.
     """
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint = folder / "checkpoint.pt"
     weights: list[Tensor] = [parameter for parameter in module.parameters() if parameter.requires_grad]
     averages = [weight.detach().clone() for weight in weights]
-    fused = all(weight.is_floating_point() for weight in weights)
-    optimizer = torch.optim.AdamW(
-        _decay_groups(module, optimization.decay), lr=0.0, betas=optimization.betas, fused=fused
-    )
-    step, elapsed = 0, 0.0
+    optimizers = _optimizers(weights, matrices, optimization)
+    seen, step, elapsed = 0, 0, 0.0
     if checkpoint.exists():
         state = torch.load(checkpoint, map_location=weights[0].device, weights_only=True)
         module.load_state_dict(state["module"])
-        optimizer.load_state_dict(state["optimizer"])
+        for optimizer, kept in zip(optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(kept)
         averages = state["averages"]
-        step, elapsed = state["step"], state["elapsed"]
+        seen, step, elapsed = state["seen"], state["step"], state["elapsed"]
+
+    def log(**figures: float) -> None:
+        record = {"pictures": seen, "step": step, "minutes": round(elapsed / 60, 3), **figures}
+        with (folder / "loss.jsonl").open("a") as lines:
+            lines.write(json.dumps(record) + "\n")
 
     def save() -> None:
-        state = {"module": module.state_dict(), "optimizer": optimizer.state_dict(), "averages": averages}
+        state = {
+            "module": module.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in optimizers],
+            "averages": averages,
+            "seen": seen,
+            "step": step,
+            "elapsed": elapsed,
+        }
         partial = checkpoint.with_suffix(".partial")
-        torch.save({**state, "step": step, "elapsed": elapsed}, partial)
+        torch.save(state, partial)
         os.replace(partial, checkpoint)
         if on_save is not None:
             with averaged(weights, averages):
-                on_save(module)
+                if measured := on_save():
+                    log(**{name: round(value, 6) for name, value in measured.items()})
 
     tick, last_save, recent, compiled = time.monotonic(), time.monotonic(), [], False
     first = workers.rank() == 0
-    with tqdm(desc=folder.name, initial=step, total=budget.steps, mininterval=10, disable=not first) as bar:
-        while (progress := workers.agree(budget.progress(elapsed, step))) < 1:
-            for group in optimizer.param_groups:
-                group["lr"] = optimization.rate_at(progress, step)
-            loss = loss_of(step * workers.count() + workers.rank(), progress)
-            optimizer.zero_grad(set_to_none=True)
+    with tqdm(
+        desc=folder.name, initial=seen, total=budget.pictures, unit=" pictures", mininterval=10, disable=not first
+    ) as bar:
+        while seen < budget.pictures:
+            progress = seen / budget.pictures
+            factor = optimization.factor_at(progress)
+            for group in (group for optimizer in optimizers for group in optimizer.param_groups):
+                group["lr"] = factor * group["full_rate"]
+            loss = loss_of(seen // budget.batch + workers.rank(), progress)
+            module.zero_grad(set_to_none=True)
             loss.backward()
             workers.average([weight.grad for weight in weights if weight.grad is not None])
             nn.utils.clip_grad_norm_(weights, optimization.clip)
-            optimizer.step()
-            decay = min(optimization.average, (1 + step) / (10 + step))
-            torch._foreach_lerp_(averages, [weight.detach() for weight in weights], 1 - decay)
+            for optimizer in optimizers:
+                optimizer.step()
+            if step % AVERAGE_EVERY == 0:
+                decay = min(optimization.average**AVERAGE_EVERY, (1 + step) / (10 + step))
+                torch._foreach_lerp_(averages, [weight.detach() for weight in weights], 1 - decay)
             step += 1
+            seen += budget.batch * workers.count()
             recent.append(loss.detach())
             now = time.monotonic()
             if compiled:  # the first step after a start also compiles: that is not training time
                 elapsed += now - tick
             tick, compiled = now, True
-            bar.update()
+            bar.update(budget.batch * workers.count())
             if step % 50 == 0:
                 mean = float(torch.stack(recent).mean())
                 recent.clear()
-                bar.set_postfix(loss=f"{mean:.4f}", spent=f"{100 * progress:.0f}%", refresh=False)
-                record = {"step": step, "minutes": round(elapsed / 60, 3), "loss": round(mean, 6)}
+                bar.set_postfix(loss=f"{mean:.4f}", refresh=False)
                 if first:
-                    with (folder / "loss.jsonl").open("a") as log:
-                        log.write(json.dumps(record) + "\n")
+                    log(loss=round(mean, 6))
             if first and now - last_save > optimization.save_seconds:
                 save()
                 last_save = tick = time.monotonic()
@@ -153,9 +176,21 @@ def averaged(weights: list[Tensor], averages: list[Tensor]) -> Iterator[None]:
             torch._foreach_copy_(weights, kept)
 
 
-def _decay_groups(module: nn.Module, decay: float) -> list[dict]:
-    """Matrices and kernels shrink; biases, norms and other vectors do not."""
-    weights = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    matrices = [weight for weight in weights if weight.ndim > 1]
-    vectors = [weight for weight in weights if weight.ndim <= 1]
-    return [{"params": matrices, "weight_decay": decay}, {"params": vectors, "weight_decay": 0.0}]
+def _optimizers(
+    weights: Sequence[Tensor], matrices: Sequence[Tensor], optimization: Optimization
+) -> list[torch.optim.Optimizer]:
+    """Matrices and kernels decay; biases, norms and other vectors do not."""
+    chosen = {id(matrix) for matrix in matrices}
+    others = [weight for weight in weights if id(weight) not in chosen]
+    groups = [
+        {"params": [weight for weight in others if weight.ndim > 1], "weight_decay": optimization.decay},
+        {"params": [weight for weight in others if weight.ndim <= 1], "weight_decay": 0.0},
+    ]
+    optimizers: list[torch.optim.Optimizer] = [
+        torch.optim.AdamW(groups, lr=optimization.rate, betas=optimization.betas, fused=True)
+    ]
+    if matrices:
+        optimizers.append(Muon(matrices, lr=optimization.muon_rate, weight_decay=optimization.decay))
+    for group in (group for optimizer in optimizers for group in optimizer.param_groups):
+        group["full_rate"] = group["lr"]
+    return optimizers

@@ -3,30 +3,21 @@
 import torch
 from torch import Tensor
 
-SHAPES = ("circle", "square", "triangle", "star", "heart", "ring", "cross", "diamond")
+SHAPES = ("circle", "square", "triangle", "star", "heart", "ring")
 TEXTURES = ("plain", "striped", "dotted", "checkered")
-
-STRIPE_PERIOD = 0.125  # all three as shares of the picture's width: coarse enough for the VAE to keep
-DOT_SPACING = 0.135
-CHECK_PERIOD = 0.17
 
 
 def shape_distance(shape: str, x: Tensor, y: Tensor) -> Tensor:
     """Signed distance to a shape about as wide as [-1, 1], negative inside; y points down. Any shape, kept."""
     match shape:
         case "circle":
-            return torch.hypot(x, y) - 0.95
+            return torch.hypot(x, y) - 0.94
         case "ring":
-            return (torch.hypot(x, y) - 0.69).abs() - 0.28
+            return (torch.hypot(x, y) - 0.64).abs() - 0.32
         case "square":
-            return torch.maximum(x.abs(), y.abs()) - 0.85
-        case "diamond":
-            return (x.abs() / 0.72 + y.abs() / 1.05 - 1) / (0.72**-2 + 1.05**-2) ** 0.5
+            return torch.maximum(x.abs(), y.abs()) - 0.80
         case "triangle":
-            return torch.maximum(y - 0.82, (x.abs() * 1.8 - y * 0.97 - 0.93) / (1.8**2 + 0.97**2) ** 0.5)
-        case "cross":
-            across, along = x.abs(), y.abs()
-            return torch.minimum(torch.maximum(across - 0.95, along - 0.34), torch.maximum(along - 0.95, across - 0.34))
+            return torch.maximum(y - 0.76, (x.abs() * 1.8 - y * 0.97 - 0.93) / (1.8**2 + 0.97**2) ** 0.5)
         case "star":
             return _star(x, -y)
         case "heart":
@@ -34,30 +25,40 @@ def shape_distance(shape: str, x: Tensor, y: Tensor) -> Tensor:
     raise ValueError(f"unknown shape {shape!r}; there are {', '.join(SHAPES)}")
 
 
-def texture_weight(texture: str, x: Tensor, y: Tensor, pixel: float) -> Tensor:
-    """How much of the texture's second colour lies at a point, 0 to 1; x, y from the object's centre in shares of
-    the picture's width, `pixel` the width of one."""
+def texture_weight(texture: str, x: Tensor, y: Tensor, period: Tensor, pixel: float) -> Tensor:
+    """How much of the texture's second colour lies at a point, 0 to 1; x, y from the object's centre along the
+    texture's own axes, `period` and `pixel` (the width of one) all in shares of the picture's width."""
     match texture:
         case "plain":
             return torch.zeros_like(x)
         case "striped":
-            return _soft_square_wave(x + y, STRIPE_PERIOD * 2**0.5, pixel * 2**0.5)
+            return _soft_square_wave(x, period, pixel)
         case "dotted":
-            across = torch.remainder(x + DOT_SPACING / 2, DOT_SPACING) - DOT_SPACING / 2
-            along = torch.remainder(y + DOT_SPACING / 2, DOT_SPACING) - DOT_SPACING / 2
-            return (0.5 + (0.32 * DOT_SPACING - torch.hypot(across, along)) / pixel).clamp(0.0, 1.0)
+            return (0.5 + (0.29 * period - _to_hexagonal_grid(x, y, period)) / pixel).clamp(0.0, 1.0)
         case "checkered":
-            across = 2 * _soft_square_wave(x, CHECK_PERIOD, pixel) - 1
-            along = 2 * _soft_square_wave(y, CHECK_PERIOD, pixel) - 1
+            across = 2 * _soft_square_wave(x, 1.2 * period, pixel) - 1
+            along = 2 * _soft_square_wave(y, 1.2 * period, pixel) - 1
             return 0.5 + 0.5 * across * along
     raise ValueError(f"unknown texture {texture!r}; there are {', '.join(TEXTURES)}")
 
 
-def _soft_square_wave(position: Tensor, period: float, pixel: float) -> Tensor:
+def _soft_square_wave(position: Tensor, period: Tensor, pixel: float) -> Tensor:
     """0 and 1 for half a period each, with edges one pixel wide."""
     folded = torch.remainder(position + period / 4, period) - period / 2
     signed = period / 4 - folded.abs()  # distance to the nearest edge
     return (0.5 + signed / pixel).clamp(0.0, 1.0)
+
+
+def _to_hexagonal_grid(x: Tensor, y: Tensor, spacing: Tensor) -> Tensor:
+    """Distance to the nearest point of a grid in which every point has six neighbours at `spacing`; the origin is one
+    of them. Two rectangular grids, shifted by half a cell, make it."""
+    row = spacing * 3**0.5
+    distances = []
+    for shift in (0.0, 0.5):
+        across = torch.remainder(x + (shift + 0.5) * spacing, spacing) - spacing / 2
+        along = torch.remainder(y + (shift + 0.5) * row, row) - row / 2
+        distances.append(torch.hypot(across, along))
+    return torch.minimum(*distances)
 
 
 def _star(x: Tensor, y: Tensor) -> Tensor:

@@ -1,7 +1,8 @@
 """Measure and show a trained pair: `python -m training.sheets`.
 
-Draws 16 captions that were never trained on by both models into docs/images/, and prints as JSON how often each model
-draws the right shape, colour, texture, size and place, what a call of each costs, and how well the VAE reconstructs.
+Draws 16 captions that were never trained on by both models into docs/images/, beside 16 true renders, and prints as
+JSON how often each model draws the right shape, colour, texture, size and place, how often the judge of that is right
+on true pictures, what a call of each model costs, and how well the VAE reconstructs.
 """
 
 import argparse
@@ -20,14 +21,14 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from training.diffusion import merge_zero_tokens
-from training.fidelity import attribute_accuracy
-from training.ship import draw
+from training.judge import accuracy_on_true_pictures, attribute_accuracy, load_judge
+from training.ship import GUIDANCE, draw
 from training.text import FEATURES, TextSettings
 from training.vae import reconstruction_quality
-from training.world import Scene, caption, sample_scene
+from training.world import Scene, caption, render, sample_scene
 
 ROOT = Path(__file__).parent.parent
-FIRST_SEED = 1000  # of the held-out scenes shown; training looks at seeds 0 to 15
+FIRST_SEED = 1000  # of the held-out scenes drawn; training looks at others
 SIZES = ("large", "small")
 
 
@@ -81,27 +82,32 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m training.sheets", description=__doc__)
     parser.add_argument("--pair", type=Path, default=ROOT / "export" / "pairs" / "demo")
     parser.add_argument("--images", type=Path, default=ROOT / "docs" / "images")
-    parser.add_argument("--count", type=int, default=64, help="pictures judged per model; the first 16 are shown")
+    parser.add_argument("--count", type=int, default=200, help="pictures judged per model; the first 16 are shown")
     parser.add_argument("--steps", type=int, default=28)
+    parser.add_argument("--guidance", type=float, default=GUIDANCE)
     arguments = parser.parse_args()
+    judge = load_judge(arguments.pair / "judge.safetensors")
     scenes = held_out_scenes(arguments.count)
     captions = [caption(scene) for scene in scenes]
     arguments.images.mkdir(parents=True, exist_ok=True)
-    report: dict[str, object] = {}
+    captioned_sheet(_unstack(render(scenes[:16])), captions[:16]).save(arguments.images / "world.png", optimize=True)
+    report: dict[str, object] = {"judge_on_true_pictures": _rounded(accuracy_on_true_pictures(judge))}
     costs = {}
     for size in SIZES:
         pipeline = load(arguments.pair / size)
         merge_zero_tokens(pipeline.transformer)  # the same function as the default call, in half the time
         images: list[Image.Image] = []
         for first in range(0, len(captions), 16):
-            images += draw(pipeline, captions[first : first + 16], 128, arguments.steps, first, zero_tokens=1)
+            some = captions[first : first + 16]
+            images += draw(pipeline, some, 128, arguments.steps, first, 1, arguments.guidance)
         shown = captioned_sheet(images[:16], captions[:16])
         shown.save(arguments.images / f"{size}-16-captions.png", optimize=True)
         costs[size] = cost_a_call(pipeline.transformer)
-        accuracy = attribute_accuracy(_stack(images), scenes)
+        accuracy = attribute_accuracy(judge, _stack(images), scenes)
         report[size] = _rounded(accuracy)
         if size == "large":
-            report["vae_psnr_db"] = round(reconstruction_quality(pipeline.vae), 2)
+            for noise in (0.0, 0.4):
+                report[f"vae_psnr_db_at_noise_{noise}"] = round(reconstruction_quality(pipeline.vae, noise=noise), 2)
     report["cost_a_call"] = {size: _rounded(cost) for size, cost in costs.items()}
     ratios = {name: cost / costs["small"][name] for name, cost in costs["large"].items()}
     report["cost_ratio"] = _rounded(ratios)
@@ -116,6 +122,10 @@ def _stack(images: Sequence[Image.Image]) -> Tensor:
     """[B, 3, H, W], values 0 to 1."""
     arrays = [torch.from_numpy(np.asarray(image).copy()) for image in images]
     return torch.stack(arrays).permute(0, 3, 1, 2).float() / 255
+
+
+def _unstack(pictures: Tensor) -> list[Image.Image]:
+    return [Image.fromarray((255 * picture.permute(1, 2, 0)).round().byte().numpy()) for picture in pictures]
 
 
 if __name__ == "__main__":

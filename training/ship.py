@@ -16,7 +16,8 @@ from transformers import CLIPTokenizer
 from training.text import TextEncoders
 
 SHIFT = 3.0  # of the scheduler, as in Stable Diffusion 3
-MOST_BYTES = 23_500_000  # of both folders
+GUIDANCE = 3.5
+MOST_BYTES = 24_000_000  # of a pair
 MOST_BYTES_A_FILE = 16_000_000
 
 
@@ -42,10 +43,10 @@ def ship(
     transformer: SD3Transformer2DModel,
     vae: AutoencoderKL,
     text: TextEncoders,
+    tokenizer: CLIPTokenizer,
     tokenizer_folder: Path,
 ) -> None:
     """Write one diffusers folder, weights in float16, configured to be read in float32."""
-    tokenizer = CLIPTokenizer.from_pretrained(tokenizer_folder)
     shutil.rmtree(folder, ignore_errors=True)
     halves = TextEncoders(_half(text.first), _half(text.second))
     pipeline = pipeline_of(_half(transformer), _half(vae), tokenizer, halves)
@@ -95,8 +96,9 @@ def draw(
     steps: int = 28,
     seed: int = 0,
     zero_tokens: int = 256,
+    guidance: float = GUIDANCE,
 ) -> list[Image.Image]:
-    """One picture a caption, with guidance 3.5; picture i starts from seed + i. `zero_tokens` is 256, the default of
+    """One picture a caption; picture i starts from seed + i. `zero_tokens` is 256, the default of
     the pipeline, but 1 for a transformer whose zero tokens are merged."""
     pipeline.set_progress_bar_config(disable=True)
     generators = [torch.Generator().manual_seed(seed + index) for index in range(len(captions))]
@@ -105,7 +107,7 @@ def draw(
         height=size,
         width=size,
         num_inference_steps=steps,
-        guidance_scale=3.5,
+        guidance_scale=guidance,
         generator=generators,
         max_sequence_length=zero_tokens,
     )

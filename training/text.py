@@ -1,13 +1,12 @@
 """The text side of the demo pair: a CLIP tokenizer for the words of the world, and two CLIP text encoders.
 
 Stable Diffusion 3 concatenates the features of its two CLIP encoders, and without a T5 follows them with zero tokens.
-The encoders are first trained as in CLIP, against an image encoder that is thrown away afterwards, and then together
-with the large transformer.
+The encoders are trained as in CLIP, against an image encoder that is thrown away afterwards, and fixed from then on.
 """
 
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from tokenizers.pre_tokenizers import ByteLevel
 from torch import Tensor, nn
+from tqdm import tqdm
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokenizer
 
 from training import workers
@@ -151,10 +151,8 @@ class Contrast(nn.Module):
         return loss / 4
 
 
-def train_text(
-    folder: Path, budget: Budget, seed: int, device: torch.device, settings: TextSettings
-) -> tuple[CLIPTokenizer, TextEncoders]:
-    """Build the tokenizer, train both encoders against pictures, save all to `folder`."""
+def train_text(folder: Path, pictures: int, seed: int, device: torch.device, settings: TextSettings) -> None:
+    """Build the tokenizer, train both encoders against that many pictures, save all to `folder`."""
     torch.manual_seed(seed)
     with workers.first_alone() as first:
         if first:
@@ -163,35 +161,49 @@ def train_text(
     text = TextEncoders(build_encoder(settings.first, tokenizer), build_encoder(settings.second, tokenizer)).to(device)
     module = Contrast(text, settings).to(device)
 
-    def loss_of(step: int, progress: float) -> Tensor:
-        first = (seed << 40) + step * settings.batch
+    def loss_of(draw: int, progress: float) -> Tensor:
+        first = (seed << 40) + draw * settings.batch
         scenes = [sample_scene(first + index) for index in range(settings.batch)]
         ids = tokenize(tokenizer, [caption(scene) for scene in scenes]).to(device)
         with autocast(device):
             return module(render(scenes, settings.picture, device), ids)
 
-    train(folder, module, loss_of, budget, OPTIMIZATION)
+    train(folder, module, loss_of, Budget(pictures, settings.batch), OPTIMIZATION)
     with workers.first_alone() as first:
         if first:
-            save_encoders(text, folder)
-    return tokenizer, text
+            text.first.save_pretrained(folder / "text_encoder")
+            text.second.save_pretrained(folder / "text_encoder_2")
 
 
-def save_encoders(text: TextEncoders, folder: Path) -> None:
-    text.first.save_pretrained(folder / "text_encoder")
-    text.second.save_pretrained(folder / "text_encoder_2")
-
-
-def load_text(
-    folder: Path, device: torch.device, tokenizer_folder: Path | None = None
-) -> tuple[CLIPTokenizer, TextEncoders]:
-    """Read back what `train_text` or `save_encoders` wrote; the tokenizer from its own folder if one is given."""
+def load_text(folder: Path, device: torch.device) -> tuple[CLIPTokenizer, TextEncoders]:
+    """Read back what `train_text` wrote."""
     encoders = [
         CLIPTextModelWithProjection.from_pretrained(folder / name, dtype=torch.float32)
         for name in ("text_encoder", "text_encoder_2")
     ]
-    tokenizer = CLIPTokenizer.from_pretrained(tokenizer_folder or folder / "tokenizer")
+    tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
     return tokenizer, TextEncoders(*encoders).to(device)
+
+
+class Vocabulary:
+    """What the fixed encoders make of captions, computed once for each of them and of the empty prompt."""
+
+    def __init__(self, tokenizer: CLIPTokenizer, text: TextEncoders, captions: Iterable[str]) -> None:
+        names = sorted({"", *captions})
+        self.row = {name: row for row, name in enumerate(names)}
+        device = next(text.parameters()).device
+        tokens, pooled = [], []
+        with torch.no_grad():
+            for first in tqdm(range(0, len(names), 512), desc="captions", mininterval=10):
+                seen, whole = text(tokenize(tokenizer, names[first : first + 512]).to(device))
+                tokens.append(seen.to("cpu", torch.float16))
+                pooled.append(whole.to("cpu", torch.float16))
+        self.tokens, self.pooled = torch.cat(tokens), torch.cat(pooled)
+
+    def look_up(self, captions: Sequence[str], device: torch.device) -> tuple[Tensor, Tensor]:
+        """tokens [B, 25, 192] and pooled [B, 160], float32."""
+        rows = torch.tensor([self.row[caption] for caption in captions])
+        return self.tokens[rows].to(device, torch.float32), self.pooled[rows].to(device, torch.float32)
 
 
 def _merges(words: Sequence[str]) -> list[tuple[str, str]]:

@@ -5,11 +5,13 @@ import torch
 from training.diffusion import (
     SMALL,
     T5_TOKENS,
+    Denoising,
     TransformerSettings,
+    block_matrices,
     build,
     draw_sigmas,
     merge_zero_tokens,
-    spread_positions,
+    positions,
 )
 from training.text import FEATURES, TextSettings
 
@@ -46,12 +48,40 @@ def test_one_merged_zero_token_is_the_256_of_the_pipeline():
 
 
 @torch.no_grad()
-def test_spread_positions_change_nothing_at_the_full_size():
+def test_what_is_trained_is_what_diffusers_runs():
     transformer = _shaken(SMALL)
     latents, text, pooled, timestep = _inputs()
     expected = transformer(latents, text, pooled, timestep, return_dict=False)[0]
-    spread_positions(transformer, 128)
-    assert torch.equal(transformer(latents, text, pooled, timestep, return_dict=False)[0], expected)
+    velocity, _ = Denoising(transformer).predict(latents, text, pooled, timestep, positions(transformer, 128))
+    torch.testing.assert_close(velocity, expected, rtol=1e-5, atol=1e-6)
+
+
+@torch.no_grad()
+def test_a_token_of_a_small_picture_has_the_place_that_it_covers_in_a_large_one():
+    transformer = build(SMALL)
+    small, large = (positions(transformer, picture) for picture in (64, 128))
+    assert small.shape == (1, 64, transformer.inner_dim)
+    torch.testing.assert_close(small[0, 0], large[0, [0, 1, 16, 17]].mean(0))
+
+
+@torch.no_grad()
+def test_the_loss_is_the_distance_to_noise_less_picture():
+    """A new transformer says zero, so the error is the square of the velocity itself."""
+    transformer = build(TransformerSettings(layers=2, heads=2))
+    latents, text, pooled, _ = _inputs(16)
+    noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(1))
+    table, geometry = positions(transformer, 64), torch.zeros(2, 64, 16)
+    error, told = Denoising(transformer)(latents, noise, torch.tensor([0.3, 0.9]), text, pooled, table, geometry)
+    torch.testing.assert_close(error, (noise - latents).square().mean((1, 2, 3)))
+    assert float(told) >= 0
+
+
+def test_muon_gets_the_matrices_of_attention_and_feed_forward():
+    transformer = build(TransformerSettings(layers=2, heads=2))
+    chosen = {id(matrix) for matrix in block_matrices(transformer)}
+    names = {name for name, weight in transformer.named_parameters() if id(weight) in chosen}
+    assert {"transformer_blocks.0.attn.to_q.weight", "transformer_blocks.1.ff.net.2.weight"} <= names
+    assert not any("norm" in name or "embed" in name or "proj_out" in name for name in names)
 
 
 @torch.no_grad()

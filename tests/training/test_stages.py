@@ -1,4 +1,4 @@
-"""All stages of the recipe, two steps each, down to a pair on disk."""
+"""All stages of the recipe, a step or two each, down to a pair on disk."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from training.ship import check_sizes
 
 
 def _train(monkeypatch, folder, *extra: str) -> None:
-    arguments = ["--steps", "2", "--cached", "32", "--eager", "--device", "cpu", "--folder", str(folder)]
+    arguments = ["--pictures", "64", "--cached", "64", "--eager", "--device", "cpu", "--folder", str(folder)]
     monkeypatch.setattr("sys.argv", ["training", *arguments, "--out", str(folder / "pair"), *extra])
     main()
 
@@ -24,7 +24,7 @@ def test_every_stage_runs_resumes_and_ends_in_a_pair(tmp_path, monkeypatch):
     for stage in STAGES:  # all are done: each finds its checkpoint and changes nothing
         _train(monkeypatch, tmp_path, "--stages", stage)
     assert weights.read_bytes() == before
-    assert check_sizes([tmp_path / "pair" / "large", tmp_path / "pair" / "small"]) < 23_500_000
+    assert check_sizes([tmp_path / "pair"]) < 24_000_000
     pipeline = StableDiffusion3Pipeline.from_pretrained(
         tmp_path / "pair" / "small", text_encoder_3=None, tokenizer_3=None
     )
@@ -46,7 +46,7 @@ def test_a_pair_too_large_to_ship_is_refused(tmp_path):
         check_sizes([tmp_path])
     for index in range(3):
         with (tmp_path / f"part-{index}").open("wb") as file:
-            file.truncate(8_000_000)
+            file.truncate(8_100_000)
     (tmp_path / "weights").unlink()
-    with pytest.raises(ValueError, match="the pair has 24000000 bytes; at most 23500000 are shipped"):
+    with pytest.raises(ValueError, match="the pair has 24300000 bytes; at most 24000000 are shipped"):
         check_sizes([tmp_path])

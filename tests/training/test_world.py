@@ -1,12 +1,19 @@
 """The world that the demo pair is trained on."""
 
+import math
+from dataclasses import replace
+
 import pytest
 import torch
 
 from training.world import (
     BACKGROUNDS,
     COLORS,
-    FIRST_CENTER,
+    GRAINS,
+    LEAN,
+    RADIUS_ALONE,
+    RADIUS_PAIRED,
+    RELATIONS,
     allowed,
     caption,
     held_out,
@@ -30,14 +37,37 @@ def test_a_picture_does_not_depend_on_its_neighbours_in_the_batch():
         torch.testing.assert_close(together[index], render([scene], 32)[0])
 
 
-def test_a_caption_reads_back_to_its_scene():
+def test_a_caption_reads_back_to_a_scene_of_the_same_words():
     for seed in range(200):
+        text = caption(sample_scene(seed))
+        read = read_caption(text)
+        assert caption(read) == text
+        assert read == read_caption(text)
+
+
+def test_a_caption_leaves_the_composition_open():
+    """Scenes of one caption differ in all that it does not name, and the ranges of sizes never meet."""
+    scenes = [sample_scene(seed) for seed in range(3000)]
+    items = [(scene, item) for scene in scenes for item in scene.items]
+    for axis in range(2):
+        alone = [item.center[axis] for scene, item in items if scene.relation is None and item.size == "small"]
+        assert min(alone) < 0.25
+        assert max(alone) > 0.75
+    assert {item.grain for _, item in items} == set(GRAINS)
+    assert max(abs(item.lean) for _, item in items) <= LEAN
+    assert {round(scene.ground.angle) for scene in scenes} == set(range(7))
+    for ranges in (RADIUS_ALONE, RADIUS_PAIRED):
+        assert ranges["small"][1] < 0.85 * ranges["large"][0]
+
+
+def test_objects_keep_within_the_picture_and_apart():
+    for seed in range(500):
         scene = sample_scene(seed)
-        read = read_caption(caption(scene))
-        assert caption(read) == caption(scene)
-        for drawn, told in zip(scene.items, read.items, strict=True):
-            assert max(abs(a - b) for a, b in zip(drawn.center, told.center, strict=True)) <= 0.0201
-            assert told.radius == pytest.approx(drawn.radius, rel=0.05)
+        for item in scene.items:
+            assert all(item.radius < place < 1 - item.radius for place in item.center)
+        if scene.relation is not None:
+            first, second = scene.items
+            assert math.dist(first.center, second.center) > first.radius + second.radius
 
 
 def test_a_sentence_of_another_form_is_refused():
@@ -72,10 +102,10 @@ def test_every_object_can_be_told_from_its_background():
         scene = sample_scene(seed)
         assert all(allowed(item.color, scene.background) for item in scene.items)
     for background in BACKGROUNDS:
-        assert sum(allowed(color, background) for color in COLORS) >= 7
+        assert sum(allowed(color, background) for color in COLORS) >= 4
 
 
-@pytest.mark.parametrize("relation", FIRST_CENTER)
+@pytest.mark.parametrize("relation", RELATIONS)
 def test_the_first_object_stands_where_the_relation_says(relation):
     text = f"a small plain white circle {relation} a small plain black square on a grey background"
     picture = render([read_caption(text)], 64)[0]
@@ -84,6 +114,14 @@ def test_the_first_object_stands_where_the_relation_says(relation):
     down, right = (white - black).tolist()
     expected = {"left of": right < -20, "right of": right > 20, "above": down < -20, "below": down > 20}
     assert expected[relation]
+
+
+def test_both_tones_of_a_background_and_its_edge_are_drawn():
+    scene = read_caption("a small plain white circle on a grey background")
+    ground = replace(scene.ground, angle=0.0, offset=0.25, shade=0.0)
+    picture = render([replace(scene, ground=ground)], 64)[0, 0]
+    left, right = picture[0, :46].mean(), picture[0, 50:].mean()
+    assert float(left) > 1.2 * float(right)
 
 
 def test_pictures_are_within_zero_and_one_at_any_size():
