@@ -32,14 +32,14 @@ METHODS: dict[str, dict[str, Any]] = {
 }
 
 CAPTIONS = (  # held out: the demo pair was never trained on them
-    "a small dotted white heart above a small plain black square on a sand background",
-    "a large checkered blue cross below a small plain black diamond on a sky background",
-    "a small checkered yellow heart above a large striped white star on a forest background",
-    "a large plain black diamond above a small checkered red circle on a sky background",
-    "a small striped blue ring right of a small checkered yellow circle on a sand background",
-    "a large plain white star on a sand background",
-    "a small striped red triangle left of a large plain orange square on a navy background",
-    "a large dotted green heart on a sky background",
+    "a small striped yellow circle right of a large dotted black star on a grey background",
+    "a large dotted purple square above a small striped blue star on a forest background",
+    "a small striped red star right of a small striped purple ring on a forest background",
+    "a small checkered purple square on a sky background",
+    "a large checkered red triangle right of a small striped green square on a maroon background",
+    "a large checkered yellow ring on a forest background",
+    "a small dotted white ring below a large checkered red triangle on a sky background",
+    "a small dotted red circle on a navy background",
 )
 
 

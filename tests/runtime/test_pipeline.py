@@ -19,7 +19,7 @@ PROMPTS = [
     "a small dotted black circle below a large plain yellow square on a sand background",
     "a large plain green heart on a grey background",
     "a large dotted blue ring on a sand background",
-    "a small plain white cross above a large striped purple triangle on a navy background",
+    "a small plain white star above a large striped purple triangle on a navy background",
 ]
 QUICK = {"steps": 6, "large_steps": 2, "hybrid_steps": 2}
 
