@@ -19,8 +19,8 @@ from pathlib import Path
 import torch
 from diffusers.models.transformers.transformer_sd3 import SD3Transformer2DModel
 
-from hybridstitch.export.components import TextShape, transformer
 from hybridstitch.export.write import write_component
+from hybridstitch.models.components import TextShape, transformer
 
 TEXT = TextShape(clip_tokens=77, t5_tokens=256, zero_tokens=0)
 

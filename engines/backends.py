@@ -54,6 +54,9 @@ class Backend:
         return self.name.startswith("tensorrt")
 
 
+ONNXRUNTIME_QUIET = 3
+"""Of ONNX Runtime's log levels: errors only."""
+
 BACKENDS = {
     backend.name: backend
     for backend in (

@@ -18,8 +18,8 @@ from packaging.requirements import Requirement
 from hybridstitch.method.errors import HybridStitchError
 
 from .backends import BACKENDS, Backend, find_backend, require_gpu
-from .manifest import DISTRIBUTION
-from .onnxruntime_engine import physical_cores
+from .executors.onnxruntime_engine import physical_cores
+from .store.manifest import DISTRIBUTION
 from .tensorrt_module import tensorrt_module
 
 State = Literal["ok", "warning", "missing"]

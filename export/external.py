@@ -10,30 +10,12 @@ import onnx_ir as ir
 import torch
 
 from hybridstitch.method.errors import HybridStitchError
+from hybridstitch.models.component import Component
+from hybridstitch.models.weights import DTYPES, StoredTensor, read_header
 
-from .component import Component
 from .files import Progress, Steps, check_space, place
-from .weights import DTYPES, StoredTensor, check_stored, read_header, stored_tensors
 
 CONVERTED = "weights.safetensors"
-
-
-def find_weights(component: Component) -> dict[str, StoredTensor]:
-    """Where each of the component's weights lies, by the module's name for it, and what is kept beside them.
-
-    Raises:
-        HybridStitchError: a weight is missing or of another shape, or its file is damaged.
-    """
-    stored = stored_tensors(component.folder)
-    wanted = component.module.state_dict()
-    for name in wanted:
-        older = component.renamed.get(name)
-        if name not in stored and older in stored:
-            stored[name] = stored[older]
-    check_stored(wanted, stored, component.folder)
-    if lost := [name for name in component.kept if name not in stored]:
-        raise HybridStitchError(f"{component.folder} lacks tensor {lost[0]}")
-    return {name: stored[name] for name in (*component.kept, *wanted)}
 
 
 def place_weights(

@@ -15,7 +15,7 @@ from onnx_ir.passes import common
 from onnxscript import optimizer
 from torch.utils import _pytree as pytree
 
-from .component import Component, Port
+from hybridstitch.models.component import Component, Port
 
 OPSET = 20
 # Weights stay where they are, so only what is computed from shapes and small constants may be folded (bytes).

@@ -12,12 +12,10 @@ import torch
 from filelock import FileLock
 
 from hybridstitch.method.errors import HybridStitchError
-from hybridstitch.method.recipe import Recipe
-
-from .checkpoint import check_checkpoint, has_component, read_config, read_json
-from .compatibility import check_pair
-from .component import Component
-from .components import (
+from hybridstitch.models.checkpoint import check_checkpoint, has_component, read_config, read_json
+from hybridstitch.models.compatibility import check_pair
+from hybridstitch.models.component import Component
+from hybridstitch.models.components import (
     TextShape,
     check_text_widths,
     clip_text_encoder,
@@ -27,6 +25,8 @@ from .components import (
     vae_decoder,
     vae_factor,
 )
+from hybridstitch.pairs.recipe import Recipe
+
 from .files import Progress, make_folder, remove_leftovers, whole_folder
 from .fingerprint import digest_text
 from .write import VERSIONS, write_component

@@ -9,7 +9,7 @@ import shutil
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
-from importlib import metadata
+from importlib import metadata, resources
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +18,16 @@ import onnx_ir as ir
 import torch
 from safetensors.torch import save
 
-from .checkpoint import read_json
-from .component import Component
-from .external import find_weights, place_weights, point
+from hybridstitch.models.checkpoint import read_json
+from hybridstitch.models.component import Component
+from hybridstitch.models.load import find_weights
+from hybridstitch.models.token_transformer import POSITION_TABLE
+from hybridstitch.models.weights import StoredTensor
+
+from .external import place_weights, point
 from .files import Progress, whole_folder
 from .fingerprint import digest_text, fingerprint
 from .graph import OPSET, trace
-from .token_transformer import POSITION_TABLE
-from .weights import StoredTensor
 
 VERSIONS = {
     name: metadata.version(name)
@@ -98,8 +100,9 @@ def _made_from(component: Component) -> dict[str, Any]:
 
 
 def _exporter() -> str:
-    """Changes with our own sources and with the versions of those who trace."""
-    sources = sorted(Path(__file__).parent.glob("*.py"))
+    """Changes with the sources of the modules and of the export, and with the versions of those who trace."""
+    rooms = [Path(str(resources.files(f"hybridstitch.{room}"))) for room in ("models", "export")]
+    sources = [path for room in rooms for path in sorted(room.glob("*.py"))]
     return digest_text(json.dumps(VERSIONS), *(path.read_bytes() for path in sources))
 
 

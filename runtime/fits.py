@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from hybridstitch.engines.executors.engine import Engine
+from hybridstitch.engines.lengths import full_lengths
+from hybridstitch.engines.profiles import refusal
 from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.method.geometry import Geometry
 from hybridstitch.method.guidance import is_guided
 from hybridstitch.method.masks import masked_count
 from hybridstitch.method.plan import Plan
-from hybridstitch.method.recipe import Size
-
-from ..engines.engine import Engine
-from ..engines.profiles import refusal
-from ..engines.scratch import full_lengths
+from hybridstitch.method.size import Size
 
 
 def group_sizes(

@@ -7,14 +7,14 @@ from dataclasses import asdict, dataclass
 
 import torch
 
+from hybridstitch.engines.lengths import full_lengths
+from hybridstitch.engines.store.manifest import Manifest
 from hybridstitch.method.geometry import Geometry
 from hybridstitch.method.guidance import is_guided
 from hybridstitch.method.masks import masked_count
 from hybridstitch.method.plan import Plan
-from hybridstitch.method.recipe import Recipe, Size
-
-from ..engines.manifest import Manifest
-from ..engines.scratch import full_lengths
+from hybridstitch.method.size import Size
+from hybridstitch.pairs.recipe import Recipe
 
 _STATE_TENSORS = 8  # of the sampler, float32: x, velocity, two estimates, the residual and its sigma, two sketches
 

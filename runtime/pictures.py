@@ -14,7 +14,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
 from hybridstitch.method.errors import HybridStitchError
-from hybridstitch.method.recipe import Method, first_problem
+from hybridstitch.method.settings import Method
+from hybridstitch.pairs.recipe import first_problem
 
 METADATA_KEY = "hybridstitch"
 

@@ -11,23 +11,26 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from hybridstitch.engines.backends import find_backend
+from hybridstitch.engines.executors.engine import Engine
+from hybridstitch.engines.open import assets_folder, load_engine, position_file
+from hybridstitch.engines.store.folder import Store, default_folder
 from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.method.geometry import Geometry
 from hybridstitch.method.guidance import is_guided
 from hybridstitch.method.numbers import whole
-from hybridstitch.method.plan import PlanSettings, make_plan
-from hybridstitch.method.recipe import Recipe, Size
 from hybridstitch.method.sampler import Step, sample
-from hybridstitch.method.sigmas import load_scheduler, noise_levels
+from hybridstitch.method.settings import PlanSettings
+from hybridstitch.method.sigmas import noise_levels
+from hybridstitch.method.size import Size
 from hybridstitch.method.tokens import crop_positions, patchify, unpatchify
+from hybridstitch.models.scheduler import load_scheduler
+from hybridstitch.pairs.plans import make_plan
+from hybridstitch.pairs.recipe import Recipe
 
-from ..engines.backends import find_backend
-from ..engines.engine import Engine
-from ..engines.load import assets_folder, load_engine, position_file
-from ..engines.store import Store, default_folder
+from .engine_models import EngineModels
 from .fits import group_sizes
 from .health import Health
-from .models import EngineModels
 from .pictures import to_pictures
 from .result import Batch, Picture, Progress, Result, pictures_of
 from .text import TextEncoders

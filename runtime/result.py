@@ -10,9 +10,9 @@ from PIL import Image
 from torch import Tensor
 
 from hybridstitch.method.plan import Plan
-from hybridstitch.method.recipe import Size
 from hybridstitch.method.sampler import Step, Trace
 from hybridstitch.method.schedule import Stage
+from hybridstitch.method.size import Size
 
 from .pictures import refined_overlay
 from .timing import Timing

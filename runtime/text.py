@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hybridstitch.engines.executors.engine import Engine
 from hybridstitch.method.errors import HybridStitchError
 
-from ..engines.engine import Engine
-from .models import Around
+from .engine_models import Around
 
 
 class TextEncoders:

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from hybridstitch.engines.build import build_pair
+from hybridstitch.engines.builders.pair import build_pair
 from hybridstitch.export.pair import export_pair
-from hybridstitch.method.recipe import Recipe
+from hybridstitch.pairs.recipe import Recipe
 from hybridstitch.runtime.pipeline import HybridStitch
-from hybridstitch.runtime.verify import verify_pair
-from hybridstitch.runtime.verify_report import Report
+from hybridstitch.verify.pair import verify_pair
+from hybridstitch.verify.report import Report
 
 
 @pytest.fixture(scope="session")

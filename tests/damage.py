@@ -10,8 +10,8 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from hybridstitch.engines.manifest import StoredFile
-from hybridstitch.engines.store import Store, file_sha256
+from hybridstitch.engines.store.folder import Store, file_sha256
+from hybridstitch.engines.store.manifest import StoredFile
 
 
 def damage(folder: Path, component: str, edit: Callable[[onnx.ModelProto], None]) -> None:

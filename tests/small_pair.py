@@ -8,10 +8,10 @@ import torch
 from diffusers import SD3Transformer2DModel
 from torch import Tensor
 
-from hybridstitch.export.token_transformer import TokenTransformer
 from hybridstitch.method.sampler import sample
 from hybridstitch.method.tokens import crop_positions, patchify
-from hybridstitch.runtime.models import EngineModels
+from hybridstitch.models.token_transformer import TokenTransformer
+from hybridstitch.runtime.engine_models import EngineModels
 
 TEXT_TOKENS = 5
 

@@ -31,9 +31,9 @@ def environment(folder: Path) -> Path:
 def test_only_one_package_lands_in_site_packages_and_it_carries_the_demo_pair(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.split("/")[0].split("-")[0] for name in names} == {"hybridstitch", "hybridstitch_trt"}
-    for part in ("hybridstitch/runtime/pipeline.py", "hybridstitch/export/pairs/demo.toml"):
+    for part in ("hybridstitch/runtime/pipeline.py", "hybridstitch/verify/pair.py", "hybridstitch/pairs/demo.toml"):
         assert part in names
-    assert "hybridstitch/export/pairs/demo/large/model_index.json" in names
+    assert "hybridstitch/pairs/demo/large/model_index.json" in names
     assert wheel.stat().st_size < 24e6
 
 

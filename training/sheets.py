@@ -80,7 +80,7 @@ def cost_a_call(transformer: SD3Transformer2DModel, repeats: int = 60) -> dict[s
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m training.sheets", description=__doc__)
-    parser.add_argument("--pair", type=Path, default=ROOT / "export" / "pairs" / "demo")
+    parser.add_argument("--pair", type=Path, default=ROOT / "hybridstitch" / "pairs" / "demo")
     parser.add_argument("--images", type=Path, default=ROOT / "docs" / "images")
     parser.add_argument("--count", type=int, default=200, help="pictures judged per model; the first 16 are shown")
     parser.add_argument("--steps", type=int, default=28)

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from hybridstitch.method.errors import HybridStitchError
-from hybridstitch.method.recipe import Size, recipe_names
+from hybridstitch.method.size import Size
+from hybridstitch.pairs.recipe import recipe_names
 
 DEFAULT_PAIR = "demo"
 BACKENDS = ("onnxruntime", "tensorrt", "tensorrt_rtx", "torch")

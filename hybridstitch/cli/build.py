@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from hybridstitch.method.recipe import Recipe
+from hybridstitch.pairs.recipe import Recipe
 
 if TYPE_CHECKING:
     from hybridstitch.export.pair import PairExport
@@ -106,8 +106,8 @@ def export(arguments: argparse.Namespace) -> None:
 def build(arguments: argparse.Namespace) -> None:
     """Checkpoint -> ONNX -> engines."""
     from hybridstitch.engines.backends import find_backend
-    from hybridstitch.engines.build import build_pair
-    from hybridstitch.engines.options import BuildOptions
+    from hybridstitch.engines.builders.options import BuildOptions
+    from hybridstitch.engines.builders.pair import build_pair
 
     recipe = Recipe.load(arguments.pair or DEFAULT_PAIR)
     options = BuildOptions(

@@ -15,7 +15,7 @@ from rich.table import Table
 from .arguments import place
 
 if TYPE_CHECKING:
-    from hybridstitch.engines.inventory import Entry
+    from hybridstitch.engines.store.inventory import Entry
 
 
 def add_to(commands: Any) -> None:
@@ -39,13 +39,13 @@ def add_to(commands: Any) -> None:
 
 
 def list_engines(arguments: argparse.Namespace) -> None:
-    from hybridstitch.engines.inventory import inventory
+    from hybridstitch.engines.store.inventory import inventory
 
     _show(inventory(Path(arguments.dir)), arguments.json)
 
 
 def prune_engines(arguments: argparse.Namespace) -> None:
-    from hybridstitch.engines.inventory import prune
+    from hybridstitch.engines.store.inventory import prune
 
     removed = prune(Path(arguments.dir), dry_run=arguments.dry_run)
     if not arguments.json:

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from hybridstitch.method.plan import Plan, make_plan
-from hybridstitch.method.recipe import Recipe
+from hybridstitch.method.plan import Plan
+from hybridstitch.pairs.plans import make_plan
+from hybridstitch.pairs.recipe import Recipe
 
 from .arguments import DEFAULT_PAIR, add_backend, add_pair, number, place
 
 if TYPE_CHECKING:
-    from hybridstitch.engines.manifest import Manifest
+    from hybridstitch.engines.store.manifest import Manifest
 
 
 def add_to(commands: Any) -> None:
@@ -40,8 +41,8 @@ def add_to(commands: Any) -> None:
 
 def inspect(arguments: argparse.Namespace) -> None:
     from hybridstitch.engines.backends import find_backend
-    from hybridstitch.engines.load import check_pair
-    from hybridstitch.engines.store import Store, default_folder
+    from hybridstitch.engines.open import check_pair
+    from hybridstitch.engines.store.folder import Store, default_folder
 
     recipe = Recipe.load(arguments.pair or DEFAULT_PAIR)
     plan = make_plan(recipe, arguments.method, mask_ratio=arguments.mask_ratio)

@@ -13,9 +13,12 @@ from typing import Any
 
 from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.method.numbers import THREADS
-from hybridstitch.method.plan import PlanSettings, Score, make_plan, settings_from
-from hybridstitch.method.recipe import METHODS, Recipe, Size
+from hybridstitch.method.plan import Score
 from hybridstitch.method.schedule import STEPS
+from hybridstitch.method.settings import METHODS, PlanSettings, settings_from
+from hybridstitch.method.size import Size
+from hybridstitch.pairs.plans import make_plan
+from hybridstitch.pairs.recipe import Recipe
 
 from .arguments import DEFAULT_PAIR, Parser, add_backend, add_pair, number, place, size, whole
 from .output import mask_path, picture_paths
@@ -146,9 +149,10 @@ def run(arguments: argparse.Namespace) -> None:
 
 def _save(result: Any, pipe: Any, paths: list[Path], save_mask: bool) -> dict[str, Any]:
     """Write every picture; returns the report."""
-    from hybridstitch.cli.build import version
     from hybridstitch.runtime.pictures import save_png
     from hybridstitch.runtime.result import settings_of
+
+    from .build import version
 
     pictures = []
     for picture, path in zip(result.pictures, paths, strict=True):

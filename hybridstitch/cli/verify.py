@@ -20,8 +20,8 @@ from .arguments import DEFAULT_PAIR, Parser, add_backend, add_pair, place, whole
 from .run import quiet
 
 if TYPE_CHECKING:
-    from hybridstitch.runtime.verify_report import ProfileReport, Report
-    from hybridstitch.runtime.verify_stages import StageReport
+    from hybridstitch.verify.report import ProfileReport, Report
+    from hybridstitch.verify.stages import StageReport
 
 OK, OFF = "[green]ok[/]", "[bold red]off[/]"
 
@@ -61,7 +61,7 @@ def verify(arguments: argparse.Namespace) -> int:
     quiet()
     import torch
 
-    from hybridstitch.runtime.verify import verify_pair  # slow imports
+    from hybridstitch.verify.pair import verify_pair  # slow imports
 
     if arguments.threads:
         torch.set_num_threads(arguments.threads)

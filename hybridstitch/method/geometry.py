@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .errors import HybridStitchError
-from .recipe import Size
+from .size import Size
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from hybridstitch.cli import main
 
 def test_sigterm_stops_a_command_as_ctrl_c_does(monkeypatch, capsys):
     monkeypatch.setattr(
-        "hybridstitch.engines.inventory.inventory", lambda _: os.kill(os.getpid(), signal.SIGTERM) or signal.pause()
+        "hybridstitch.engines.store.inventory.inventory",
+        lambda _: os.kill(os.getpid(), signal.SIGTERM) or signal.pause(),
     )
     assert main(["engines", "list"]) == 130
     assert capsys.readouterr().err == "hybridstitch-trt engines: stopped\n"

@@ -15,7 +15,7 @@ from hybridstitch.cli import main
 @pytest.fixture
 def prepared(verified, monkeypatch) -> None:
     """The demo pair's report, without verifying it again."""
-    monkeypatch.setattr("hybridstitch.runtime.verify.verify_pair", lambda *_, **__: verified)
+    monkeypatch.setattr("hybridstitch.verify.pair.verify_pair", lambda *_, **__: verified)
 
 
 def test_a_table_of_components_and_stages_and_a_verdict(capsys, prepared, verified):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from hybridstitch.engines.build import build_pair
+from hybridstitch.engines.builders.pair import build_pair
 
 from .handmade import make_recipe, write_export
 

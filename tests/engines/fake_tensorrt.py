@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from typing_extensions import Buffer
 
-from hybridstitch.engines.manifest import Manifest
+from hybridstitch.engines.store.manifest import Manifest
 
 from .handmade import DIMS, compute, weights
 

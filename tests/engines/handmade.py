@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from hybridstitch.method.geometry import Geometry
-from hybridstitch.method.recipe import Recipe
+from hybridstitch.pairs.recipe import Recipe
 
 GEOMETRY = Geometry(
     patch_size=2,

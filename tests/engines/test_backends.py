@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from hybridstitch.engines.backends import BACKENDS, Hardware, find_backend, hardware, require_gpu
-from hybridstitch.engines.build import build_pair
+from hybridstitch.engines.builders.options import BuildOptions, rtx_targets
+from hybridstitch.engines.builders.pair import build_pair
 from hybridstitch.engines.doctor import obstacle
-from hybridstitch.engines.load import load_engine, load_manifest
-from hybridstitch.engines.manifest import check_usable, outdated
-from hybridstitch.engines.options import BuildOptions, rtx_targets
+from hybridstitch.engines.open import load_engine, load_manifest
+from hybridstitch.engines.store.manifest import check_usable, outdated
 from hybridstitch.method.errors import HybridStitchError
 
 from .handmade import make_recipe

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from hybridstitch.engines.cancel import interruptible
+from hybridstitch.engines.builders.interrupt import interruptible
 
 
 def test_the_result_and_the_failure_of_the_work_come_through():

@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from hybridstitch.cli import main
-from hybridstitch.engines.inventory import inventory, prune
+from hybridstitch.engines.store.inventory import inventory, prune
 from hybridstitch.method.errors import HybridStitchError
 
 
@@ -48,7 +48,7 @@ def test_prune_leaves_what_a_build_made_anew_while_it_waited(built, monkeypatch)
     fresh = built / "demo" / "onnxruntime" / "small" / "manifest.json"
     version = json.loads((fresh.parent.parent / "large" / "manifest.json").read_text())["backend_version"]
     fresh.write_text(json.dumps({**json.loads(fresh.read_text()), "backend_version": version}))
-    monkeypatch.setattr("hybridstitch.engines.inventory.inventory", lambda root: seen)
+    monkeypatch.setattr("hybridstitch.engines.store.inventory.inventory", lambda root: seen)
     assert prune(built) == []
     assert fresh.exists()
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from hybridstitch.engines.engine import check_finite
-from hybridstitch.engines.load import load_engine
+from hybridstitch.engines.executors.engine import check_finite
+from hybridstitch.engines.open import load_engine
 from hybridstitch.method.errors import HybridStitchError
 
 from .handmade import compute, random_inputs, weights

@@ -8,10 +8,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from hybridstitch.engines.build import build_pair
-from hybridstitch.engines.graph import read_graph
-from hybridstitch.engines.load import load_manifest
-from hybridstitch.engines.onnxruntime_build import _explain
+from hybridstitch.engines.builders.graph import read_graph
+from hybridstitch.engines.builders.onnxruntime_plan import _explain
+from hybridstitch.engines.builders.pair import build_pair
+from hybridstitch.engines.open import load_manifest
 from hybridstitch.method.errors import HybridStitchError
 
 from .handmade import make_recipe, write_export

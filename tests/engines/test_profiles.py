@@ -7,8 +7,9 @@ import json
 import pytest
 from pydantic import TypeAdapter
 
-from hybridstitch.engines.graph import read_graph
-from hybridstitch.engines.profiles import Profile, best_profile, profiles_for, refusal
+from hybridstitch.engines.builders.graph import read_graph
+from hybridstitch.engines.builders.profiles import profiles_for
+from hybridstitch.engines.profiles import Profile, best_profile, refusal
 from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.method.masks import masked_count
 

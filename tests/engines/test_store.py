@@ -19,10 +19,10 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from hybridstitch.engines import manifest as manifest_module
-from hybridstitch.engines.build import Progress, build_pair
-from hybridstitch.engines.load import assets_folder, load_engine, load_manifest, position_file
-from hybridstitch.engines.store import MANIFEST, Store
+from hybridstitch.engines.builders.pair import Progress, build_pair
+from hybridstitch.engines.open import assets_folder, load_engine, load_manifest, position_file
+from hybridstitch.engines.store import manifest as manifest_module
+from hybridstitch.engines.store.folder import MANIFEST, Store
 from hybridstitch.method.errors import HybridStitchError
 
 from .handmade import make_recipe, random_inputs, write_component, write_export
@@ -78,7 +78,7 @@ def test_changed_profiles_rebuild_and_say_so(export, folder):
 
 def test_another_version_of_the_package_rebuilds(export, folder, monkeypatch):
     build(export, folder)
-    monkeypatch.setattr("hybridstitch.engines.build.our_version", lambda: "99.0")
+    monkeypatch.setattr("hybridstitch.engines.builders.pair.our_version", lambda: "99.0")
     assert build(export, folder).components[0].why == ("version",)
 
 
@@ -187,8 +187,8 @@ def run_killed(export: Path, folder: Path, moment: str) -> int:
     program = textwrap.dedent(f"""
         import os, signal
         from pathlib import Path
-        from hybridstitch.engines import store
-        from hybridstitch.engines.build import build_pair
+        from hybridstitch.engines.store import folder as store
+        from hybridstitch.engines.builders.pair import build_pair
         from tests.engines.handmade import make_recipe
 
         def die(*_):
@@ -208,7 +208,7 @@ def run_killed(export: Path, folder: Path, moment: str) -> int:
 
 def test_two_builds_at_once_take_turns(export, folder):
     program = textwrap.dedent(f"""
-        from hybridstitch.engines.build import build_pair
+        from hybridstitch.engines.builders.pair import build_pair
         from tests.engines.handmade import make_recipe
         report = build_pair(make_recipe(), {str(export)!r}, {str(folder)!r})
         print(*(component.state for component in report.components))
@@ -274,7 +274,9 @@ def test_a_foreign_file_in_the_plan_s_place_is_told(export, folder):
 def test_a_plan_is_read_in_full_once_and_again_when_it_changed(export, folder, monkeypatch):
     build(export, folder)
     read = []
-    monkeypatch.setattr("hybridstitch.engines.digests.file_sha256", lambda path: read.append(path.name) or "another")
+    monkeypatch.setattr(
+        "hybridstitch.engines.store.digests.file_sha256", lambda path: read.append(path.name) or "another"
+    )
     assert set(states(build(export, folder)).values()) == {"unchanged"}
     Store(folder).check_files(load_manifest(folder, "large"))
     assert read == []
@@ -392,7 +394,7 @@ def test_a_full_disk_is_told_in_a_line_and_leaves_the_old_engine(export, folder,
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("hybridstitch.engines.store.flush", full)
+    monkeypatch.setattr("hybridstitch.engines.store.folder.flush", full)
     with pytest.raises(
         HybridStitchError, match=r"no space left to write \S+: .* GiB free; make room or choose another"
     ):
@@ -402,7 +404,7 @@ def test_a_full_disk_is_told_in_a_line_and_leaves_the_old_engine(export, folder,
     assert not list(folder.glob("*/.building-*"))
 
 
-SESSION, SAVE = "onnxruntime.InferenceSession", "hybridstitch.engines.build.save_file"
+SESSION, SAVE = "onnxruntime.InferenceSession", "hybridstitch.engines.builders.pair.save_file"
 NO_SPACE = r"no space left to write \S+: .* GiB free; make room or choose another --out"
 
 

@@ -16,18 +16,18 @@ import pytest
 import torch
 from onnx import helper
 
-from hybridstitch.engines import tensorrt_build
-from hybridstitch.engines.build import build_pair
-from hybridstitch.engines.graph import read_graph
-from hybridstitch.engines.load import load_engine, load_manifest
-from hybridstitch.engines.options import RTX_TARGETS, BuildOptions
-from hybridstitch.export.components import text_shape, transformer
+from hybridstitch.engines.builders import tensorrt_plan as tensorrt_build
+from hybridstitch.engines.builders.graph import read_graph
+from hybridstitch.engines.builders.options import RTX_TARGETS, BuildOptions
+from hybridstitch.engines.builders.pair import build_pair
+from hybridstitch.engines.open import load_engine, load_manifest
 from hybridstitch.export.write import write_component as export_component
 from hybridstitch.method.errors import HybridStitchError
-from hybridstitch.method.recipe import Recipe
+from hybridstitch.models.components import text_shape, transformer
+from hybridstitch.pairs.recipe import Recipe
 
-from ..export.checkpoints import recipe_of, save_checkpoint
-from ..export.models import ARCHITECTURES
+from ..models.architectures import ARCHITECTURES
+from ..models.checkpoints import recipe_of, save_checkpoint
 from .handmade import make_recipe, write_export
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("tensorrt_rtx") is None, reason="needs the rtx extra")
@@ -183,8 +183,8 @@ def test_a_timing_cache_that_cannot_be_saved_loses_no_plan(tmp_path):
 
 def test_ctrl_c_stops_a_build_and_leaves_nothing_half_built(demo_onnx, tmp_path):
     program = textwrap.dedent(f"""
-        from hybridstitch.engines.build import build_pair
-        from hybridstitch.method.recipe import Recipe
+        from hybridstitch.engines.builders.pair import build_pair
+        from hybridstitch.pairs.recipe import Recipe
         build_pair(Recipe.load("demo"), {str(demo_onnx)!r}, {str(tmp_path)!r}, "tensorrt_rtx", components=["large"],
                    progress=lambda now: print(now.phase, now.done, flush=True))
     """)

@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from hybridstitch.engines import tensorrt_engine
-from hybridstitch.engines.load import load_manifest
-from hybridstitch.engines.tensorrt_engine import TensorRTEngine
+from hybridstitch.engines.executors import tensorrt_engine
+from hybridstitch.engines.executors.tensorrt_engine import TensorRTEngine
+from hybridstitch.engines.open import load_manifest
 from hybridstitch.engines.tensorrt_module import ERRORS_KEPT, make_log, tensorrt_module
 from hybridstitch.method.errors import HybridStitchError
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from hybridstitch.engines.build import build_pair
-from hybridstitch.engines.load import load_engine, load_manifest
+from hybridstitch.engines.builders.pair import build_pair
+from hybridstitch.engines.open import load_engine, load_manifest
 from hybridstitch.method.errors import HybridStitchError
-from hybridstitch.method.recipe import Recipe
+from hybridstitch.pairs.recipe import Recipe
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def test_outputs_given_to_pytorch_are_written_in_place(reference):
 def test_a_checkpoint_that_is_gone_is_told(reference, tmp_path, monkeypatch):
     from dataclasses import replace
 
-    from hybridstitch.engines.torch_engine import TorchEngine
+    from hybridstitch.engines.executors.torch_engine import TorchEngine
 
     manifest = replace(load_manifest(reference, "small"), checkpoint=str(tmp_path / "gone"))
     with pytest.raises(HybridStitchError, match=r"the checkpoint of the small engine, \S+gone, is no folder any more"):

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import get_args, get_type_hints
 
 ENGINES = Path(__file__).parents[2] / "engines"
-SOURCES = ("tensorrt_module.py", "tensorrt_build.py", "tensorrt_engine.py")
+SOURCES = ("tensorrt_module.py", "builders/tensorrt_plan.py", "executors/tensorrt_engine.py")
 RTX_ALONE = {"_set_targets"}  # functions that TensorRT itself never runs
 CLASSES = {
     "trt": "",
@@ -41,7 +41,7 @@ CLASSES = {
 
 def touched(*, rtx: bool) -> set[str]:
     """Dotted names, such as "IBuilderConfig.set_flag" and "BuilderFlag.WEIGHT_STREAMING"."""
-    from hybridstitch.engines.options import BuildOptions
+    from hybridstitch.engines.builders.options import BuildOptions
 
     names: set[str] = set()
     for source in SOURCES:

@@ -8,8 +8,8 @@ import pytest
 
 from hybridstitch.export.pair import PairExport, export_pair
 
-from .checkpoints import recipe_of, save_checkpoint
-from .models import ARCHITECTURES
+from ..models.architectures import ARCHITECTURES
+from ..models.checkpoints import recipe_of, save_checkpoint
 
 
 @pytest.fixture(scope="session")

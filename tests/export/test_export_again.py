@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from hybridstitch.export import write
 from hybridstitch.export.pair import export_pair
 
-from .checkpoints import recipe_of
+from ..models.checkpoints import recipe_of
 
 ALL = ("large", "small", "text_encoder", "text_encoder_2", "vae_decoder")
 

@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from hybridstitch.export import files
-from hybridstitch.export.components import text_shape, transformer
 from hybridstitch.export.pair import export_pair
-from hybridstitch.export.token_transformer import TokenTransformer
 from hybridstitch.export.write import write_component
+from hybridstitch.models.components import text_shape, transformer
+from hybridstitch.models.token_transformer import TokenTransformer
 
-from .checkpoints import recipe_of, save_checkpoint
-from .models import ARCHITECTURES, random_inputs, random_transformer, run_tokens
+from ..models.architectures import ARCHITECTURES, random_inputs, random_transformer, run_tokens
+from ..models.checkpoints import recipe_of, save_checkpoint
 from .running import run_onnx
 
 

@@ -11,10 +11,10 @@ import torch
 from safetensors.torch import load_file
 from torch.testing import assert_close
 
-from hybridstitch.export.token_transformer import TokenTransformer, position_table
+from hybridstitch.models.token_transformer import TokenTransformer, position_table
 
-from .checkpoints import CLIP_TOKENS, END, clip, vae
-from .models import ARCHITECTURES, random_inputs, random_transformer, run_tokens
+from ..models.architectures import ARCHITECTURES, random_inputs, random_transformer, run_tokens
+from ..models.checkpoints import CLIP_TOKENS, END, clip, vae
 from .running import run_onnx
 
 

@@ -11,13 +11,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from hybridstitch.export.checkpoint import check_checkpoint
-from hybridstitch.export.compatibility import check_pair
 from hybridstitch.export.pair import export_pair
-from hybridstitch.export.token_transformer import TokenTransformer
 from hybridstitch.method.errors import HybridStitchError
+from hybridstitch.models.checkpoint import check_checkpoint
+from hybridstitch.models.compatibility import check_pair
+from hybridstitch.models.token_transformer import TokenTransformer
 
-from .checkpoints import recipe_of
+from ..models.checkpoints import recipe_of
 
 
 @pytest.fixture

@@ -7,12 +7,13 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from hybridstitch.export.components import t5_text_encoder, text_shape
-from hybridstitch.export.external import find_weights, place_weights, point
+from hybridstitch.export.external import place_weights, point
 from hybridstitch.export.graph import trace
-from hybridstitch.export.text_encoder import ClipTextEncoder, T5TextEncoder
+from hybridstitch.models.components import t5_text_encoder, text_shape
+from hybridstitch.models.load import find_weights
+from hybridstitch.models.text_encoder import ClipTextEncoder, T5TextEncoder
 
-from .checkpoints import CLIP_TOKENS, END, clip, save_checkpoint, t5_encoder
+from ..models.checkpoints import CLIP_TOKENS, END, clip, save_checkpoint, t5_encoder
 from .running import run_onnx
 
 

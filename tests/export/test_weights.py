@@ -10,12 +10,13 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from hybridstitch.export import files
-from hybridstitch.export.components import text_shape, transformer
-from hybridstitch.export.external import find_weights, place_weights
+from hybridstitch.export.external import place_weights
 from hybridstitch.export.files import place, whole_folder
 from hybridstitch.export.fingerprint import fingerprint
-from hybridstitch.export.weights import read_header, stored_tensors, weight_files
 from hybridstitch.method.errors import HybridStitchError
+from hybridstitch.models.components import text_shape, transformer
+from hybridstitch.models.load import find_weights
+from hybridstitch.models.weights import read_header, stored_tensors, weight_files
 
 
 @pytest.fixture

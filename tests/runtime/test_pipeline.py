@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from hybridstitch import HybridStitch, HybridStitchError
-from hybridstitch.method.plan import make_plan
-from hybridstitch.method.recipe import Size
+from hybridstitch.method.size import Size
+from hybridstitch.pairs.plans import make_plan
 from hybridstitch.runtime.fits import group_sizes
 from hybridstitch.runtime.health import Health
 from hybridstitch.runtime.pictures import read_metadata, save_png

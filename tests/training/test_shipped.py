@@ -1,4 +1,4 @@
-"""The pair as it is shipped in export/pairs/demo."""
+"""The pair as it is shipped in hybridstitch/pairs/demo."""
 
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from diffusers.pipelines.stable_diffusion_3.pipeline_stable_diffusion_3 import S
 from training.ship import check_sizes
 from training.text import world_words
 
-PAIR = Path(__file__).parents[2] / "export" / "pairs" / "demo"
+PAIR = Path(__file__).parents[2] / "hybridstitch" / "pairs" / "demo"
 SHARED = ("vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "scheduler")
 
 

@@ -1,0 +1,1 @@
+"""ONNX -> engines, in a folder that needs nothing else to run."""

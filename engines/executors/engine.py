@@ -1,0 +1,160 @@
+"""The engine contract: a dict of tensors in, a dict of tensors out, on one device."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from hybridstitch.method.errors import HybridStitchError
+
+from ..profiles import refusal, resolve
+from ..store.manifest import Manifest
+from ..tensors import TensorSpec
+
+
+class Engine(Protocol):
+    """One component of a pair, ready to be called.
+
+    Which tensors: `manifest.inputs` and `manifest.outputs`.
+    """
+
+    @property
+    def manifest(self) -> Manifest:
+        """What was built, with its profiles."""
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """Where inputs must be and outputs are."""
+        ...
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the floating-point tensors, but for `timestep`, which is float32 always."""
+        ...
+
+    def __call__(self, inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+        """Run once.
+
+        Args:
+            inputs: every input of the component.
+            outputs: contiguous tensors to write into. Only these outputs are returned (and computed, where the
+                backend can leave the others out); without it, every output is, in tensors of its own.
+
+        Returns:
+            The outputs by name; those of `outputs` are the very tensors that were given. On a GPU they are written in
+            the order of torch's current stream: no host synchronisation happens here.
+
+        Raises:
+            HybridStitchError: a tensor that is missing or unknown, or of another dtype, device or shape, or lengths
+                that no profile holds.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give back the memory that it holds; it cannot be called again."""
+        ...
+
+
+def check_finite(name: str, tensor: Tensor) -> None:
+    """Refuse an output that no picture can come from. It waits for the device.
+
+    Raises:
+        HybridStitchError: NaN or infinite values, or nothing but zeros.
+    """
+    lowest, highest = (float(value) for value in torch.aminmax(tensor)) if tensor.numel() else (0.0, 0.0)
+    if not (abs(lowest) < float("inf") and abs(highest) < float("inf")):
+        share = float((~tensor.isfinite()).float().mean())
+        raise HybridStitchError(
+            f"{name} is not finite in {share:.1%} of its values: the model overflows in {_name(tensor.dtype)}; "
+            "build it in bfloat16 or float32, or check the engine with hybridstitch-trt verify"
+        )
+    if lowest == highest == 0:
+        raise HybridStitchError(f"{name} is all zeros: check the engine with hybridstitch-trt verify")
+
+
+def check_call(
+    manifest: Manifest,
+    device: torch.device,
+    inputs: Mapping[str, Tensor],
+    outputs: Mapping[str, Tensor] | None,
+) -> dict[str, int]:
+    """What every executor checks before it runs.
+
+    Returns:
+        The length of each dynamic dimension.
+
+    Raises:
+        HybridStitchError: as `Engine.__call__`.
+    """
+    component = manifest.component
+    _check_names(component, "input", inputs, manifest.inputs, complete=True)
+    lengths: dict[str, int] = {}
+    for name, spec in manifest.inputs.items():
+        _check_tensor(component, name, inputs[name], spec, device)
+        _read_lengths(component, name, inputs[name], spec, lengths)
+    if not any(profile.admits(lengths) for profile in manifest.profiles):
+        raise HybridStitchError(refusal(component, manifest.profiles, lengths))
+    if outputs is not None:
+        _check_names(component, "output", outputs, manifest.outputs, complete=False)
+        for name, tensor in outputs.items():
+            _check_output(component, name, tensor, manifest.outputs[name], lengths, device)
+    return lengths
+
+
+def output_shape(spec: TensorSpec, lengths: Mapping[str, int]) -> tuple[int, ...] | None:
+    """The shape of an output, or None where only the graph can tell it (a picture's height and width)."""
+    try:
+        return resolve(spec.dims, lengths)
+    except KeyError:
+        return None
+
+
+def _check_names(
+    component: str, kind: str, given: Mapping[str, Tensor], known: Mapping[str, TensorSpec], *, complete: bool
+) -> None:
+    if unknown := [name for name in given if name not in known]:
+        raise HybridStitchError(f"{component} engine: no {kind} {unknown[0]!r}; it has {', '.join(known)}")
+    if complete and (missing := [name for name in known if name not in given]):
+        raise HybridStitchError(f"{component} engine: {kind} {missing[0]!r} is missing")
+
+
+def _check_tensor(component: str, name: str, tensor: Tensor, spec: TensorSpec, device: torch.device) -> None:
+    if _name(tensor.dtype) != spec.dtype:
+        raise HybridStitchError(f"{component} engine: {name} is {_name(tensor.dtype)}, not {spec.dtype}")
+    if tensor.device != device:
+        raise HybridStitchError(f"{component} engine: {name} is on {tensor.device}, the engine on {device}")
+
+
+def _read_lengths(component: str, name: str, tensor: Tensor, spec: TensorSpec, lengths: dict[str, int]) -> None:
+    shape = tuple(tensor.shape)
+    fits = len(shape) == len(spec.dims)
+    for length, dim in zip(shape, spec.dims, strict=False):
+        expected = lengths.setdefault(dim, length) if isinstance(dim, str) else dim
+        fits = fits and length == expected
+    if not fits:
+        known = ", ".join(str(lengths.get(dim, dim) if isinstance(dim, str) else dim) for dim in spec.dims)
+        raise HybridStitchError(f"{component} engine: {name} has shape {list(shape)}, not [{known}]")
+
+
+def _check_output(
+    component: str,
+    name: str,
+    tensor: Tensor,
+    spec: TensorSpec,
+    lengths: Mapping[str, int],
+    device: torch.device,
+) -> None:
+    _check_tensor(component, name, tensor, spec, device)
+    shape = output_shape(spec, lengths)
+    if shape is not None and tuple(tensor.shape) != shape:
+        raise HybridStitchError(f"{component} engine: output {name} has shape {list(tensor.shape)}, not {list(shape)}")
+    if not tensor.is_contiguous():
+        raise HybridStitchError(f"{component} engine: output {name} is not contiguous in memory")
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

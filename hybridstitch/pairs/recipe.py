@@ -1,0 +1,193 @@
+"""Pair recipes: one TOML file says which two models form a pair and which shapes their engines must take."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from importlib import resources
+from pathlib import Path
+from reprlib import Repr
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    StrictFloat,
+    StrictInt,
+    ValidationError,
+    model_validator,
+)
+
+from hybridstitch.method.errors import HybridStitchError
+from hybridstitch.method.settings import SETTINGS, Method
+from hybridstitch.method.size import Size
+
+Role = Literal["large", "small"]
+Dtype = Literal["float32", "float16", "bfloat16"]
+
+
+SizeField = Annotated[Size, BeforeValidator(Size.parse), PlainSerializer(str)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Checkpoint(_Strict):
+    """Where a model is: a folder in diffusers' layout (relative to the recipe's file), or a hub id and revision."""
+
+    path: str = Field(min_length=1)
+    revision: str | None = None
+
+
+class Profiles(_Strict):
+    """The shapes that plans are built for.
+
+    sizes: pictures, WxH in pixels. batch_sizes: pictures per call (guidance doubles them).
+    mask_ratios: upper ends of the masked profiles, as shares of the image tokens.
+    token_bucket: masked token counts are rounded up to a multiple of this.
+    """
+
+    sizes: tuple[SizeField, ...] = Field(min_length=1)
+    batch_sizes: tuple[Annotated[StrictInt, Field(ge=1, le=64)], ...] = Field(default=(1,), min_length=1)
+    mask_ratios: tuple[Annotated[StrictFloat, Field(gt=0, lt=1)], ...] = (0.15, 0.3, 0.5)
+    token_bucket: StrictInt = Field(default=64, ge=1, le=1024)
+
+
+class Defaults(_Strict):
+    """What a run uses unless it is told otherwise."""
+
+    size: SizeField
+    steps: StrictInt = Field(default=28, ge=1, le=1000)
+    guidance: StrictFloat = Field(default=7.0, ge=0, le=100)
+    negative_prompt: str = ""
+    method: Method = "hybrid"
+
+
+class MethodDefaults(_Strict):
+    """A method's settings; see `hybridstitch.method.plan.Plan` for what each means."""
+
+    large_steps: StrictInt | None = Field(default=None, ge=0)
+    hybrid_steps: StrictInt | None = Field(default=None, ge=0)
+    mask_ratio: StrictFloat | None = Field(default=None, ge=0, le=1)
+    score: Literal["gap", "change"] | None = None
+    residual: StrictFloat | None = Field(default=None, ge=0, le=16)
+    refresh_every: StrictInt | None = Field(default=None, ge=0)
+    adaptive: StrictFloat | None = Field(default=None, gt=0, lt=1)
+
+
+class Recipe(_Strict):
+    """A pair of Stable Diffusion 3 checkpoints and everything that decides how its engines are built and run."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=100)
+    large: Checkpoint
+    small: Checkpoint
+    dtype: Dtype = "bfloat16"
+    max_sequence_length: StrictInt = Field(default=256, ge=1, le=512)
+    profiles: Profiles
+    defaults: Defaults
+    methods: dict[Literal["hybrid", "srdiffusion", "t-stitch"], MethodDefaults] = Field(default_factory=dict)
+    folder: Path = Field(default=Path(), exclude=True)
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.defaults.size not in self.profiles.sizes:
+            sizes = ", ".join(str(size) for size in self.profiles.sizes)
+            raise ValueError(f"defaults.size {self.defaults.size} is none of profiles.sizes: {sizes}")
+        for method, settings in self.methods.items():
+            if foreign := sorted(settings.model_fields_set - SETTINGS[method]):
+                known = ", ".join(sorted(SETTINGS[method]))
+                raise ValueError(f"methods.{method} has no setting {foreign[0]!r}; its settings: {known}")
+            if (settings.large_steps or 0) + (settings.hybrid_steps or 0) > self.defaults.steps:
+                raise ValueError(
+                    f"methods.{method}: large_steps and hybrid_steps do not fit into defaults.steps, "
+                    f"which is {self.defaults.steps}"
+                )
+        return self
+
+    @classmethod
+    def load(cls, name: str | Path) -> Recipe:
+        """Read a recipe by name (`demo`, one of `recipe_names()`) or from a TOML file.
+
+        Raises:
+            HybridStitchError: no such recipe, or a file that is no valid recipe; the message names the key.
+        """
+        path = Path(str(name))
+        if path.suffix != ".toml":
+            if str(name) not in recipe_names():
+                raise HybridStitchError(
+                    f"unknown pair {str(name)!r}; known: {', '.join(recipe_names())}, or a path to a .toml recipe"
+                )
+            path = _pairs_folder() / f"{name}.toml"
+        try:
+            content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        except OSError as error:
+            raise HybridStitchError(f"pair recipe {path} cannot be read: {error.strerror}") from None
+        except (ValueError, RecursionError) as error:  # of TOML, UTF-8, a number or brackets beyond all bounds
+            raise HybridStitchError(f"pair recipe {path} is not TOML: {error}") from None
+        if "folder" in content:
+            raise HybridStitchError(f"pair recipe {path}: unknown key 'folder'")
+        try:
+            return cls.model_validate({**content, "folder": path.resolve().parent})
+        except ValidationError as error:
+            raise HybridStitchError(f"pair recipe {path}: {first_problem(error)}") from None
+
+    def checkpoint(self, role: Role) -> Path:
+        """The folder of the large or the small checkpoint, in diffusers' layout.
+
+        A hub id is looked up in the hub's cache and fetched if it is not there.
+
+        Raises:
+            HybridStitchError: neither a folder nor a checkpoint that the hub (or its cache) has.
+        """
+        source: Checkpoint = getattr(self, role)
+        for folder in (self.folder / source.path, Path(source.path).expanduser()):
+            if folder.is_dir():
+                return folder
+        if not re.fullmatch(r"[\w.-]+/[\w.-]+", source.path):
+            raise HybridStitchError(f"the {role} checkpoint of pair {self.name!r}, {source.path}, is not a folder")
+        return _from_hub(source, role, self.name)
+
+
+def recipe_names() -> list[str]:
+    """The names of the recipes that come with the package."""
+    return sorted(path.stem for path in _pairs_folder().glob("*.toml"))
+
+
+def _pairs_folder() -> Path:
+    return Path(str(resources.files("hybridstitch.pairs")))
+
+
+def _from_hub(source: Checkpoint, role: Role, pair: str) -> Path:
+    from huggingface_hub import snapshot_download  # a slow import, and only hub ids need it
+
+    wanted = ["*.json", "*/*.json", "*/*.safetensors", "*/*.txt", "*/*.model"]
+    try:
+        return Path(snapshot_download(source.path, revision=source.revision, allow_patterns=wanted))
+    except Exception as error:  # the hub raises a dozen unrelated types: offline, gated, unknown, no space
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise HybridStitchError(
+            f"the {role} checkpoint of pair {pair!r}, {source.path}, is no folder here and the hub gave: {reason}"
+        ) from None
+
+
+_SHORT = Repr()
+_SHORT.maxstring = _SHORT.maxother = 80
+
+
+def first_problem(error: ValidationError) -> str:
+    """What is wrong with a recipe, or another thing that pydantic checked, in one line that names the key."""
+    problems: list[Any] = error.errors()  # an unknown key first: it is often a missing one, misspelt
+    problem = next((found for found in problems if found["type"] == "extra_forbidden"), problems[0])
+    where = ".".join(str(part) for part in problem["loc"] if part != "[key]")
+    if problem["type"] == "extra_forbidden":
+        return f"unknown key {where!r}"
+    if problem["type"] == "missing":
+        return f"key {where!r} is missing"
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "value_error":  # ours: it names what was given
+        return f"{where}: {message}" if where else message
+    return f"{where}: {message}, not {_SHORT.repr(problem['input'])}"

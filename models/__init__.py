@@ -1,0 +1,1 @@
+"""A diffusers checkpoint -> torch modules in token space: what it holds, where its weights lie, what it computes."""

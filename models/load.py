@@ -1,0 +1,42 @@
+"""A component's weights, from its checkpoint."""
+
+from __future__ import annotations
+
+import torch
+
+from hybridstitch.method.errors import HybridStitchError
+
+from .component import Component
+from .weights import StoredTensor, check_stored, stored_tensors
+
+
+def find_weights(component: Component) -> dict[str, StoredTensor]:
+    """Where each of the component's weights lies, by the module's name for it, and what is kept beside them.
+
+    Raises:
+        HybridStitchError: a weight is missing or of another shape, or its file is damaged.
+    """
+    stored = stored_tensors(component.folder)
+    wanted = component.module.state_dict()
+    for name in wanted:
+        older = component.renamed.get(name)
+        if name not in stored and older in stored:
+            stored[name] = stored[older]
+    check_stored(wanted, stored, component.folder)
+    if lost := [name for name in component.kept if name not in stored]:
+        raise HybridStitchError(f"{component.folder} lacks tensor {lost[0]}")
+    return {name: stored[name] for name in (*component.kept, *wanted)}
+
+
+def load_module(component: Component, device: torch.device) -> torch.nn.Module:
+    """The component's module with its weights on a device, in the component's dtype.
+
+    Raises:
+        HybridStitchError: as `find_weights`.
+    """
+    stored = find_weights(component)
+    weights = {
+        name: stored[name].read().to(device=device, dtype=component.dtype) for name in component.module.state_dict()
+    }
+    component.module.load_state_dict(weights, assign=True)
+    return component.module.eval().requires_grad_(False)

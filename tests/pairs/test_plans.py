@@ -1,0 +1,103 @@
+"""Plans: the recipe's defaults, what overrides them, and what is refused."""
+
+import pytest
+
+from hybridstitch.method.errors import HybridStitchError
+from hybridstitch.method.plan import Score
+from hybridstitch.method.schedule import Stage
+from hybridstitch.method.settings import METHODS, settings_from
+from hybridstitch.pairs.plans import make_plan
+from hybridstitch.pairs.recipe import Recipe
+
+DEMO = Recipe.load("demo")
+
+
+def test_the_recipe_gives_what_is_not_said():
+    plan = make_plan(DEMO)
+    settings = DEMO.methods["hybrid"]
+    assert plan.method == DEMO.defaults.method
+    assert plan.schedule.steps == DEMO.defaults.steps
+    assert plan.schedule.large_until == settings.large_steps
+    assert plan.guidance == DEMO.defaults.guidance
+
+
+def test_stage_lengths_scale_with_the_number_of_steps():
+    full, half = make_plan(DEMO), make_plan(DEMO, steps=DEMO.defaults.steps // 2)
+    assert half.schedule.large_until == pytest.approx(full.schedule.large_until / 2, abs=0.51)
+    assert half.schedule.hybrid_until == pytest.approx(full.schedule.hybrid_until / 2, abs=1.01)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 5])
+def test_defaults_fit_any_number_of_steps(steps):
+    for method in ("hybrid", "large", "small", "srdiffusion", "t-stitch"):
+        assert make_plan(DEMO, method, steps=steps).schedule.steps == steps
+
+
+def test_every_method_is_a_plan_of_the_same_sampler():
+    def stages(method):
+        schedule = make_plan(DEMO, method).schedule
+        return [schedule.stage(step) for step in (0, schedule.steps // 2, schedule.steps - 1)]
+
+    assert stages("large") == [Stage.LARGE] * 3
+    assert stages("small") == [Stage.SMALL] * 3
+    assert stages("srdiffusion")[::2] == [Stage.LARGE, Stage.SMALL]
+    assert stages("t-stitch")[::2] == [Stage.SMALL, Stage.LARGE]
+    assert make_plan(DEMO, "hybrid").has_hybrid
+    assert not make_plan(DEMO, "srdiffusion").has_hybrid
+
+
+def test_off_means_the_papers_method():
+    assert make_plan(DEMO, residual="off").residual is None
+    assert make_plan(DEMO, residual=2).residual == 2
+    assert make_plan(DEMO, "srdiffusion").residual is None
+
+
+def test_a_plan_can_be_made_again_from_its_report():
+    plan = make_plan(DEMO, steps=20, large_steps=3, hybrid_steps=9, score="change", residual="off", refresh_every=4)
+    assert make_plan(DEMO, "hybrid", **settings_from(plan.as_dict())) == plan
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_so_can_the_plan_of_every_method(method):
+    plan = make_plan(DEMO, method, steps=11)
+    assert make_plan(DEMO, method, **settings_from(plan.as_dict())) == plan
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"method": "magic"}, "unknown method 'magic'; known: hybrid, large, small, srdiffusion, t-stitch"),
+        ({"steps": 0}, "steps must be a whole number from 1 to 1000, not 0"),
+        ({"steps": 10**9}, "steps must be a whole number from 1 to 1000, not 1000000000"),
+        ({"steps": 2.5}, "steps must be a whole number from 1 to 1000, not 2.5"),
+        ({"large_steps": "1"}, "large steps must be a whole number, not '1'"),
+        ({"hybrid_steps": True}, "hybrid steps must be a whole number, not True"),
+        ({"guidance": "7"}, "guidance must be a number, not '7'"),
+        ({"guidance": 10**400}, "guidance must be a number, not 1000"),
+        ({"residual": "on"}, "residual .an exponent, or 'off'. must be a number, not 'on'"),
+        ({"colour": 3}, "unknown setting 'colour'; known: steps, guidance, large_steps"),
+        ({"method": ""}, "unknown method ''; known: hybrid"),
+        ({"guidance": -1.0}, "guidance must be from 0 to 100"),
+        ({"guidance": float("nan")}, "guidance must be a number, not nan"),
+        ({"mask_ratio": 1.5}, "mask ratio must be from 0 to 1, not 1.5"),
+        ({"mask_ratio": float("nan")}, "mask ratio must be a number, not nan"),
+        ({"residual": -1.0}, "residual exponent must be from 0 to 16"),
+        ({"score": "guess"}, "unknown score 'guess'; known: gap, change"),
+        ({"adaptive": 2.0}, "adaptive threshold must be between 0 and 1"),
+        ({"adaptive": 0.1, "large_steps": 3}, "give it or stage lengths, not both"),
+        ({"large_steps": 0}, "needs at least 1 large step"),
+        ({"large_steps": 20, "hybrid_steps": 20}, "do not fit into 28 steps"),
+        ({"large_steps": 1, "score": "change"}, "needs at least 2 of them"),
+        ({"method": "small", "mask_ratio": 0.2}, "method 'small' has no setting 'mask_ratio'; its settings: none"),
+        ({"method": "t-stitch", "hybrid_steps": 2}, "has no setting 'hybrid_steps'"),
+        ({"refresh_every": -2}, "refresh_every must be 0"),
+    ],
+)
+def test_bad_settings_are_refused_in_one_line(settings, words):
+    with pytest.raises(HybridStitchError, match=words) as caught:
+        make_plan(DEMO, **settings)
+    assert "\n" not in str(caught.value)
+
+
+def test_both_scores_have_names():
+    assert [str(score) for score in Score] == ["gap", "change"]

@@ -1,0 +1,1 @@
+"""Built engines against the models that they came from. Nothing in production imports this."""

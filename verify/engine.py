@@ -1,0 +1,133 @@
+"""One engine against the torch reference: every case, every output."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from hybridstitch.engines.executors.engine import Engine
+from hybridstitch.engines.executors.torch_engine import TorchEngine
+from hybridstitch.engines.profiles import Profile
+from hybridstitch.engines.store.manifest import Manifest
+from hybridstitch.method.errors import HybridStitchError
+
+from .cases import Case
+from .compare import CALL_BOUNDS, Bounds, Comparison, compare_outputs, precision
+from .inputs import Material, inputs_for
+
+UNLIMITED = 2**31 - 1
+
+
+@dataclass(frozen=True)
+class CaseReport:
+    """What became of one call. seconds: of the engine's call alone. problem: why there is nothing to compare."""
+
+    component: str
+    case: Case
+    comparisons: tuple[Comparison, ...]
+    seconds: float
+    problem: str | None = None
+
+    @property
+    def failures(self) -> list[str]:
+        """One line for each output that is off."""
+        where = f"{self.component}, {self.case}"
+        if self.problem:
+            return [f"{where}: {self.problem}"]
+        return [f"{where}, {found.output}: {found.problem}" for found in self.comparisons if found.problem]
+
+    def worst(self, bounds: Bounds) -> Comparison | None:
+        """The output that comes nearest to its bounds, or goes farthest beyond."""
+        return max(self.comparisons, key=lambda found: found.severity(bounds), default=None)
+
+
+def open_reference(manifest: Manifest, checkpoint: Path, device: torch.device) -> Engine:
+    """The module that an engine was exported from, with the checkpoint's weights, in the engine's dtype.
+
+    It takes lengths beyond the engine's profiles, so that it can leave keys and values of any number of tokens.
+
+    Raises:
+        HybridStitchError: the checkpoint does not hold the component, or the device has no room for it.
+    """
+    symbols = {dim for spec in manifest.inputs.values() for dim in spec.dims if isinstance(dim, str)}
+    unlimited = Profile("any", dict.fromkeys(symbols, (0, 1, UNLIMITED)))
+    with enough_memory(manifest.component):
+        return TorchEngine(replace(manifest, checkpoint=str(checkpoint), profiles=(unlimited,)), device=device)
+
+
+def engine_bounds(manifest: Manifest) -> Bounds:
+    """The bounds that each call of an engine must keep to."""
+    return CALL_BOUNDS[precision(manifest.dtype, manifest.backend)]
+
+
+def verify_engine(
+    engine: Engine,
+    reference: Engine,
+    cases: Sequence[Case],
+    material: Material,
+    on_case: Callable[[Case], None] = lambda _: None,
+) -> list[CaseReport]:
+    """Run every case on both.
+
+    Args:
+        reference: as `open_reference` gives it, on the engine's device.
+        on_case: called before each case; what it raises ends the verification.
+
+    Raises:
+        HybridStitchError: not enough memory for both.
+    """
+    reports = []
+    for case in cases:
+        on_case(case)
+        with enough_memory(engine.manifest.component), torch.inference_mode():
+            reports.append(_verify_case(engine, reference, case, material))
+    return reports
+
+
+def _verify_case(engine: Engine, reference: Engine, case: Case, material: Material) -> CaseReport:
+    component = engine.manifest.component
+    inputs = inputs_for(engine, case.lengths, material, reference)
+    expected = reference(inputs)
+    _wait(engine.device)
+    start = time.perf_counter()
+    try:
+        outputs = engine(inputs)
+        _wait(engine.device)
+    except (torch.OutOfMemoryError, MemoryError):
+        raise
+    except Exception as error:  # a backend's errors share no base class, and each is what this is here to find
+        return CaseReport(component, case, (), time.perf_counter() - start, f"it cannot run: {one_line(error)}")
+    seconds = time.perf_counter() - start
+    comparisons = compare_outputs(outputs, expected, engine_bounds(engine.manifest))
+    return CaseReport(component, case, tuple(comparisons), seconds)
+
+
+def one_line(error: BaseException) -> str:
+    """What an error says, as one line; its kind where it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+@contextmanager
+def enough_memory(component: str) -> Iterator[None]:
+    """Say in one line what a verification needs where there is no room for it.
+
+    Raises:
+        HybridStitchError: instead of the allocator's error.
+    """
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError):
+        raise HybridStitchError(
+            f"not enough memory to verify {component}: its engine and its reference are there at the same time, so it "
+            "takes about twice the weights; verify on a larger machine, or the smaller components alone (--component)"
+        ) from None
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

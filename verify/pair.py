@@ -1,0 +1,259 @@
+"""A built pair against its checkpoints: every engine by itself, then each stage as a whole."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from hybridstitch.engines.executors.engine import Engine
+from hybridstitch.engines.open import assets_folder
+from hybridstitch.engines.store.manifest import Manifest, our_version
+from hybridstitch.method.errors import HybridStitchError
+from hybridstitch.method.guidance import is_guided
+from hybridstitch.method.masks import Mask
+from hybridstitch.method.sigmas import noise_levels
+from hybridstitch.method.tokens import patchify
+from hybridstitch.models.scheduler import load_scheduler
+from hybridstitch.pairs.recipe import Recipe
+from hybridstitch.runtime.text import TextEncoders
+
+from .built import Built, find_built
+from .cases import Case, cases_for
+from .compare import LEAST_SAME_MASK, RUN_BOUNDS, precision
+from .engine import CaseReport, engine_bounds, enough_memory, one_line, verify_engine
+from .inputs import Material
+from .report import ProfileReport, Report
+from .stages import SCHEDULES, Setting, Side, StageReport, StageRun, compare_stage, failed_stage, run_stage
+
+PROMPTS = (
+    "",
+    "a large striped red star left of a small plain white circle on a navy background",
+    "a cat",
+    "a photograph of an old lighthouse on a rocky coast at dusk, waves breaking below it, warm light in its windows, "
+    "gulls overhead, film grain, 35 mm",
+    "a sign that says HELLO",
+)
+"""From no words to more than an encoder reads; the first is the negative prompt of the stage runs."""
+
+TRANSFORMERS = ("large", "small")
+LARGEST_SEED = 2**63 - 1
+
+Progress = Callable[[str, int, int], None]
+
+
+def verify_pair(
+    pair: str | Path = "demo",
+    *,
+    engines: str | Path | None = None,
+    backend: str = "onnxruntime",
+    components: Sequence[str] = (),
+    quick: bool = False,
+    threads: int | None = None,
+    seed: int = 0,
+    progress: Progress = lambda what, done, total: None,
+) -> Report:
+    """Compare built engines with the checkpoints that they came from.
+
+    Engine and reference are on one device at the same time, one component after another; the stages need both
+    transformers, the reference's first and then the engines.
+
+    Args:
+        engines: their folder; by default build/<pair>/<backend>.
+        components: some of those built; by default all, and then the stages too.
+        quick: fewer lengths (see `cases_for`).
+        threads: CPU threads of ONNX Runtime.
+        seed: of all noise.
+        progress: called with what comes next, how much is done and how much there is.
+
+    Raises:
+        HybridStitchError: an unknown pair, backend or component, engines that are not built or cannot run here, a
+            checkpoint that is gone, or not enough memory. Engines that are wrong are in the report, not raised.
+    """
+    start = time.perf_counter()
+    if not 0 <= seed <= LARGEST_SEED:
+        raise HybridStitchError(f"seed must be a whole number from 0 to 2^63 - 1, not {seed}")
+    built, names = find_built(Recipe.load(pair), engines, backend, components, threads)
+    cases = {name: cases_for(built.manifests[name], quick=quick) for name in names}
+    whole = not components
+    total, done = sum(map(len, cases.values())) + (2 * len(SCHEDULES) if whole else 0), 0
+
+    def advance(what: str) -> None:
+        nonlocal done
+        progress(what, done, total)
+        done += 1
+
+    with _exact_float32():
+        profiles, material = _verify_engines(built, cases, seed, advance)
+        stages = _verify_stages(built, material, advance) if whole else []
+    progress("done", total, total)
+    return Report(
+        pair=built.recipe.name,
+        backend=backend,
+        device=str(built.device),
+        folder=built.folder,
+        version=our_version(),
+        quick=quick,
+        seed=seed,
+        rebuild=built.rebuild,
+        profiles=tuple(profiles),
+        stages=tuple(stages),
+        seconds=time.perf_counter() - start,
+    )
+
+
+def _verify_engines(
+    built: Built, cases: Mapping[str, list[Case]], seed: int, advance: Callable[[str], None]
+) -> tuple[list[ProfileReport], Material]:
+    encoders = {name: built.reference(name) for name in built.manifests if name.startswith("text_encoder")}
+    material = _material(built, encoders, seed)
+    reports: list[ProfileReport] = []
+    for name, wanted in cases.items():
+        if name not in encoders:
+            _close(encoders)
+        reference = encoders.get(name) or built.reference(name)
+        with closing(reference), closing(built.engine(name)) as engine:
+            found = verify_engine(
+                engine, reference, wanted, material, lambda case, name=name: advance(f"{name} {case.profile}")
+            )
+        reports += _by_profile(built.manifests[name], found)
+    _close(encoders)
+    return reports, material
+
+
+def _material(built: Built, encoders: Mapping[str, Engine], seed: int) -> Material:
+    """Text from the reference's encoders, so that a wrong encoder is that encoder's failure alone."""
+    text = TextEncoders(
+        list(encoders.values()),
+        assets_folder(built.folder),
+        width=built.geometry.text_width,
+        zero_tokens=built.manifests["large"].zero_text_tokens,
+        t5_tokens=built.recipe.max_sequence_length,
+        dtype=getattr(torch, built.manifests["large"].dtype),
+    )
+    with torch.inference_mode(), enough_memory("text_encoder"):
+        embeddings, pooled = text.encode(PROMPTS)
+    scheduler = load_scheduler(assets_folder(built.folder) / "scheduler")
+    tokens = built.geometry.tokens(built.recipe.defaults.size)
+    sigmas, timesteps = noise_levels(scheduler, built.recipe.defaults.steps, tokens, built.device)
+    return Material(
+        device=built.device,
+        channels=built.geometry.latent_channels,
+        seed=seed,
+        text=embeddings,
+        pooled=pooled,
+        input_ids={name: text.token_ids(index, PROMPTS) for index, name in enumerate(encoders)},
+        positions={name: built.checkpoint_positions(name) for name in TRANSFORMERS},
+        sigmas=sigmas[:-1],
+        timesteps=timesteps,
+    )
+
+
+def _by_profile(manifest: Manifest, reports: Sequence[CaseReport]) -> list[ProfileReport]:
+    names = dict.fromkeys(report.case.profile for report in reports)
+    return [
+        ProfileReport(
+            component=manifest.component,
+            profile=name,
+            dtype=manifest.dtype,
+            bounds=engine_bounds(manifest),
+            cases=tuple(report for report in reports if report.case.profile == name),
+        )
+        for name in names
+    ]
+
+
+def _verify_stages(built: Built, material: Material, advance: Callable[[str], None]) -> list[StageReport]:
+    """The reference's runs first, then the engines': both pairs need not fit on the device at once."""
+    setting = _setting(built, material)
+    kind = precision(built.manifests["large"].dtype, built.backend)
+    limits = RUN_BOUNDS[kind], LEAST_SAME_MASK[kind]
+    references: dict[str, StageRun | str] = {}
+    with _side({name: built.reference(name) for name in TRANSFORMERS}, material.positions) as side:
+        for stage in SCHEDULES:
+            advance(f"{stage} stage, reference")
+            references[stage] = _try_stage(side, stage, setting, ())
+    reports = []
+    stored = {name: built.stored_positions(name) for name in TRANSFORMERS}
+    with _side({name: built.engine(name) for name in TRANSFORMERS}, stored) as side:
+        for stage, expected in references.items():
+            advance(f"{stage} stage")
+            if isinstance(expected, str):
+                reports.append(failed_stage(stage, f"cannot be judged: the reference's {expected}", *limits))
+                continue
+            run = _try_stage(side, stage, setting, expected.masks)
+            if isinstance(run, str):
+                reports.append(failed_stage(stage, f"it cannot run: {run}", *limits))
+            else:
+                reports.append(compare_stage(stage, run, expected, *limits))
+    return reports
+
+
+def _try_stage(side: Side, stage: str, setting: Setting, follow: Sequence[Mask]) -> StageRun | str:
+    """A run, or in one line what stopped it."""
+    try:
+        return run_stage(side, stage, setting, follow=follow)
+    except (torch.OutOfMemoryError, MemoryError):
+        raise
+    except Exception as error:  # a backend's errors share no base class, and each is what this is here to find
+        return one_line(error)
+
+
+@contextmanager
+def _side(engines: dict[str, Engine], positions: Mapping[str, Tensor]) -> Iterator[Side]:
+    tables = {name: positions[name].to(engine.device, engine.dtype) for name, engine in engines.items()}
+    try:
+        with enough_memory("the stages"):
+            yield Side(engines["large"], engines["small"], tables)
+    finally:
+        _close(engines)
+
+
+def _setting(built: Built, material: Material) -> Setting:
+    """The recipe's default size and settings, its smallest batch, each image with its own prompt."""
+    recipe, geometry = built.recipe, built.geometry
+    size = recipe.defaults.size if recipe.defaults.size in recipe.profiles.sizes else recipe.profiles.sizes[0]
+    grid, images = geometry.grid(size), min(recipe.profiles.batch_sizes)
+    patch = geometry.patch_size
+    shape = (images, geometry.latent_channels, grid[0] * patch, grid[1] * patch)
+    noise = torch.randn(shape, generator=torch.Generator().manual_seed(material.seed))
+    scheduler = load_scheduler(assets_folder(built.folder) / "scheduler")
+    rows = [1 + image % (len(PROMPTS) - 1) for image in range(images)]
+    rows = [0] * images + rows if is_guided(recipe.defaults.guidance) else rows
+    hybrid = recipe.methods.get("hybrid")
+    ratio = hybrid.mask_ratio if hybrid else None
+    return Setting(
+        geometry=geometry,
+        grid=grid,
+        noise=patchify(noise, patch).to(built.device),
+        levels={
+            stage: noise_levels(scheduler, schedule.steps, grid[0] * grid[1], built.device)
+            for stage, schedule in SCHEDULES.items()
+        },
+        text=material.text[rows],
+        pooled=material.pooled[rows],
+        guidance=recipe.defaults.guidance,
+        mask_ratio=0.3 if ratio is None else ratio,
+        residual=hybrid.residual if hybrid else None,
+        token_bucket=recipe.profiles.token_bucket,
+    )
+
+
+def _close(engines: Mapping[str, Engine]) -> None:
+    for engine in engines.values():
+        engine.close()
+
+
+@contextmanager
+def _exact_float32() -> Iterator[None]:
+    """Keep the reference's float32 from being rounded to TF32 on the GPU, which torch does in convolutions."""
+    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
