@@ -10,36 +10,31 @@ from typing import Any
 
 import numpy as np
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ConfigDict, ValidationError, create_model
 from torch import Tensor
 
 from hybridstitch.method.errors import HybridStitchError
-from hybridstitch.method.settings import Method
+from hybridstitch.method.settings import SETTINGS, Method
 from hybridstitch.pairs.recipe import first_problem
 
 METADATA_KEY = "hybridstitch"
 
 
-class _Made(BaseModel):
-    """What must be in a picture's file to draw it again; whether it is in range is checked as for any other run."""
-
-    model_config = ConfigDict(strict=True)
-
-    prompt: str
-    negative_prompt: str
-    seed: int
-    size: str
-    method: Method
-    steps: int
-    large_steps: int
-    hybrid_steps: int
-    refresh_every: int
-    guidance: float
-    mask_ratio: float
-    score: str
-    residual: float | None
-    adaptive: float | None
-    pair: str
+_SETTINGS: dict[str, Any] = {
+    name: (setting.kind | None if setting.off else setting.kind, ...) for name, setting in SETTINGS.items()
+}
+_Made = create_model(
+    "_Made",
+    __doc__="What must be in a picture's file to draw it again; ranges are checked as for any other run.",
+    __config__=ConfigDict(strict=True),
+    prompt=str,
+    negative_prompt=str,
+    seed=int,
+    size=str,
+    method=Method,
+    pair=str,
+    **_SETTINGS,
+)
 
 
 def to_pictures(decoded: Tensor) -> list[Image.Image]:

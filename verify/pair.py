@@ -19,6 +19,7 @@ from hybridstitch.method.masks import Mask
 from hybridstitch.method.sigmas import noise_levels
 from hybridstitch.method.tokens import patchify
 from hybridstitch.models.scheduler import load_scheduler
+from hybridstitch.pairs.plans import make_plan
 from hybridstitch.pairs.recipe import Recipe
 from hybridstitch.runtime.text import TextEncoders
 
@@ -224,8 +225,7 @@ def _setting(built: Built, material: Material) -> Setting:
     scheduler = load_scheduler(assets_folder(built.folder) / "scheduler")
     rows = [1 + image % (len(PROMPTS) - 1) for image in range(images)]
     rows = [0] * images + rows if is_guided(recipe.defaults.guidance) else rows
-    hybrid = recipe.methods.get("hybrid")
-    ratio = hybrid.mask_ratio if hybrid else None
+    plan = make_plan(recipe, "hybrid")
     return Setting(
         geometry=geometry,
         grid=grid,
@@ -237,8 +237,8 @@ def _setting(built: Built, material: Material) -> Setting:
         text=material.text[rows],
         pooled=material.pooled[rows],
         guidance=recipe.defaults.guidance,
-        mask_ratio=0.3 if ratio is None else ratio,
-        residual=hybrid.residual if hybrid else None,
+        mask_ratio=plan.mask_ratio,
+        residual=plan.residual,
         token_bucket=recipe.profiles.token_bucket,
     )
 

@@ -6,9 +6,11 @@ import argparse
 import math
 import sys
 from collections.abc import Callable
-from typing import NoReturn
+from contextlib import suppress
+from typing import Any, NoReturn
 
 from hybridstitch.method.errors import HybridStitchError
+from hybridstitch.method.settings import SETTINGS
 from hybridstitch.method.size import Size
 from hybridstitch.pairs.recipe import recipe_names
 
@@ -72,6 +74,23 @@ def place(text: str) -> str:
     if not text:
         raise argparse.ArgumentTypeError("it names no file or folder: it is empty")
     return text
+
+
+def add_setting(parser: Any, name: str) -> None:
+    """The flag of a setting of the method: its type, range, words and help are the setting's."""
+    setting = SETTINGS[name]
+
+    def parse(text: str) -> Any:
+        value: int | float | str = text
+        with suppress(ValueError):
+            value = text if setting.choices else setting.kind(text)
+        try:
+            return setting.checked(value)
+        except HybridStitchError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    metavar = "|".join(setting.choices) or setting.metavar
+    parser.add_argument(f"--{name.replace('_', '-')}", type=parse, metavar=metavar, help=setting.help)
 
 
 def add_pair(parser: argparse.ArgumentParser) -> None:

@@ -15,7 +15,7 @@ from hybridstitch.method.plan import Plan
 from hybridstitch.pairs.plans import make_plan
 from hybridstitch.pairs.recipe import Recipe
 
-from .arguments import DEFAULT_PAIR, add_backend, add_pair, number, place
+from .arguments import DEFAULT_PAIR, add_backend, add_pair, add_setting, place
 
 if TYPE_CHECKING:
     from hybridstitch.engines.store.manifest import Manifest
@@ -35,7 +35,7 @@ def add_to(commands: Any) -> None:
         "--engines", type=place, metavar="DIR", help="where they were built (default: build/PAIR/BACKEND)"
     )
     parser.add_argument("--method", help="whose memory (default: the recipe's)")
-    parser.add_argument("--mask-ratio", type=number("mask-ratio"), metavar="R", help="share of tokens refined")
+    add_setting(parser, "mask_ratio")
     parser.add_argument("--json", action="store_true", help="one JSON report on stdout")
 
 

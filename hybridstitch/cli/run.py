@@ -13,19 +13,13 @@ from typing import Any
 
 from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.method.numbers import THREADS
-from hybridstitch.method.plan import Score
-from hybridstitch.method.schedule import STEPS
-from hybridstitch.method.settings import METHODS, PlanSettings, settings_from
+from hybridstitch.method.settings import METHODS, OFF, SETTINGS, settings_from
 from hybridstitch.method.size import Size
-from hybridstitch.pairs.plans import make_plan
+from hybridstitch.pairs.plans import STAGE_LENGTHS, make_plan
 from hybridstitch.pairs.recipe import Recipe
 
-from .arguments import DEFAULT_PAIR, Parser, add_backend, add_pair, number, place, size, whole
+from .arguments import DEFAULT_PAIR, Parser, add_backend, add_pair, add_setting, place, size, whole
 from .output import mask_path, picture_paths
-
-
-def _residual(text: str) -> float | str:
-    return text if text == "off" else number("--residual (an exponent, or off)")(text)
 
 
 def add_to(commands: Any) -> None:
@@ -51,23 +45,8 @@ def add_to(commands: Any) -> None:
 
     how = parser.add_argument_group("how to draw it")
     how.add_argument("--method", choices=METHODS, help="hybrid is HybridStitch; the others are there to compare")
-    how.add_argument("--steps", type=whole("steps", within=STEPS), metavar="N", help="denoising steps")
-    how.add_argument(
-        "--guidance", type=number("guidance"), metavar="SCALE", help="classifier-free guidance; up to 1: none"
-    )
-    how.add_argument("--large-steps", type=whole("large-steps"), metavar="N", help="steps of the large stage")
-    how.add_argument("--hybrid-steps", type=whole("hybrid-steps"), metavar="N", help="steps of the hybrid stage")
-    how.add_argument(
-        "--mask-ratio", type=number("mask-ratio"), metavar="R", help="share of tokens refined in it, 0 to 1"
-    )
-    how.add_argument("--score", choices=[str(score) for score in Score], help="how the hard tokens are found")
-    how.add_argument(
-        "--residual", type=_residual, metavar="Q|off", help="exponent of the carried residual; off: the paper"
-    )
-    how.add_argument(
-        "--refresh-every", type=whole("refresh-every"), metavar="N", help="a full large step after N hybrid ones"
-    )
-    how.add_argument("--adaptive", type=number("adaptive"), metavar="THRESHOLD", help="switch when the picture settles")
+    for name in SETTINGS:
+        add_setting(how, name)
 
     where = parser.add_argument_group("with what, and where to")
     add_pair(where)  # type: ignore[arg-type]
@@ -92,15 +71,12 @@ def add_to(commands: Any) -> None:
     where.add_argument("--json", action="store_true", help="one JSON report on stdout instead of progress and table")
 
 
-PLAN_SETTINGS = tuple(PlanSettings.__annotations__)
-
-
 def run(arguments: argparse.Namespace) -> None:
     """Check everything, load, draw, save, report."""
     _like(arguments)
     arguments.pair = arguments.pair or DEFAULT_PAIR
     recipe = Recipe.load(arguments.pair)
-    settings: Any = {name: getattr(arguments, name) for name in PLAN_SETTINGS}
+    settings: Any = {name: getattr(arguments, name) for name in SETTINGS}
     plan = make_plan(recipe, arguments.method, **settings)
     if arguments.save_mask and not plan.has_hybrid:
         raise HybridStitchError(f"--save-mask: method {plan.method!r} with these steps has no hybrid stage, so no mask")
@@ -218,6 +194,8 @@ def _like(arguments: argparse.Namespace) -> None:
     if arguments.method not in (None, ours["method"]):
         raise HybridStitchError(f"--like {arguments.like} was drawn with method {ours['method']!r}; leave out --method")
     prompt = ours.pop("prompt")
+    if arguments.adaptive not in (None, OFF):  # it finds the stage ends itself
+        ours = {name: value for name, value in ours.items() if name not in STAGE_LENGTHS}
     for name, value in ours.items():
         if getattr(arguments, name) is None:
             setattr(arguments, name, value)

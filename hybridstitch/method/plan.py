@@ -2,24 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from enum import StrEnum
+from dataclasses import dataclass
 from typing import Any
 
 from .errors import HybridStitchError
 from .schedule import Schedule
-from .settings import Method
-
-
-class Score(StrEnum):
-    """How hard a token is: the mean over its p*p*C values, after guidance, of
-
-    GAP: |v_large - v_small| at the last large step (one extra call of the small model);
-    CHANGE: |x0 - x0 before|, between the large model's clean-image estimates of its last two full steps.
-    """
-
-    GAP = "gap"
-    CHANGE = "change"
+from .settings import SETTINGS, Method, Score
 
 
 @dataclass(frozen=True)
@@ -44,14 +32,9 @@ class Plan:
     adaptive: float | None = None
 
     def __post_init__(self) -> None:
-        if not 0 <= self.mask_ratio <= 1:
-            raise HybridStitchError(f"mask ratio must be from 0 to 1, not {self.mask_ratio:g}")
-        if not 0 <= self.guidance <= 100:
-            raise HybridStitchError(f"guidance must be from 0 to 100, not {self.guidance:g}")
-        if self.residual is not None and not 0 <= self.residual <= 16:
-            raise HybridStitchError(f"residual exponent must be from 0 to 16, or off, not {self.residual:g}")
-        if self.adaptive is not None and not 0 < self.adaptive < 1:
-            raise HybridStitchError(f"adaptive threshold must be between 0 and 1, not {self.adaptive:g}")
+        for name, value in self._own().items():
+            if value is not None:
+                SETTINGS[name].checked(value)
         if self.schedule.has_hybrid and self.score is Score.CHANGE and self.schedule.large_until < 2:
             raise HybridStitchError("score 'change' compares two large steps: it needs at least 2 of them, not 1")
 
@@ -61,16 +44,10 @@ class Plan:
         return self.schedule.has_hybrid or (self.adaptive is not None and self.method == "hybrid")
 
     def as_dict(self) -> dict[str, Any]:
-        """The plan as JSON: flat, and enough to make it again (`settings_from`)."""
-        settings = asdict(self)
-        schedule = settings.pop("schedule")
-        large = schedule["large_until"]
-        return {
-            "method": self.method,
-            "steps": schedule["steps"],
-            "large_steps": large,
-            "hybrid_steps": schedule["hybrid_until"] - large,
-            "refresh_every": schedule["refresh_every"],
-            **settings,
-            "score": str(self.score),
-        }
+        """The plan as JSON: flat, every setting by its name, and enough to make it again (`settings_from`)."""
+        return {"method": self.method, **self.schedule.as_settings(), **self._own()}
+
+    def _own(self) -> dict[str, Any]:
+        """The settings that are not the schedule's; None: off."""
+        fields = {name: getattr(self, name) for name in SETTINGS if hasattr(self, name)}
+        return {name: str(value) if isinstance(value, Score) else value for name, value in fields.items()}

@@ -6,9 +6,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from .errors import HybridStitchError
-
-STEPS = range(1, 1001)
-"""What SD3's schedulers are trained with; more would only repeat their noise levels."""
+from .settings import SETTINGS
 
 
 class Stage(StrEnum):
@@ -41,8 +39,7 @@ class Schedule:
     refresh_every: int = 0
 
     def __post_init__(self) -> None:
-        if self.steps not in STEPS:
-            raise HybridStitchError(f"steps must be from {STEPS[0]} to {STEPS[-1]}, not {self.steps}")
+        SETTINGS["steps"].checked(self.steps)
         if not 0 <= self.large_until <= self.hybrid_until <= self.steps:
             raise HybridStitchError(
                 f"{self.large_until} large and {self.hybrid_until - self.large_until} hybrid steps do not fit "
@@ -52,12 +49,20 @@ class Schedule:
             raise HybridStitchError(
                 "a hybrid stage needs at least 1 large step before it: it computes with that step's keys and values"
             )
-        if self.refresh_every < 0:
-            raise HybridStitchError(f"refresh_every must be 0 (never) or more, not {self.refresh_every}")
+        SETTINGS["refresh_every"].checked(self.refresh_every)
 
     @property
     def has_hybrid(self) -> bool:
         return self.hybrid_until > self.large_until
+
+    def as_settings(self) -> dict[str, int]:
+        """The settings that make this schedule, by their names."""
+        return {
+            "steps": self.steps,
+            "large_steps": self.large_until,
+            "hybrid_steps": self.hybrid_until - self.large_until,
+            "refresh_every": self.refresh_every,
+        }
 
     def stage(self, step: int) -> Stage:
         """The stage of step 0 <= step < steps."""

@@ -1,40 +1,152 @@
-"""The methods, and the settings that a run may give each of them."""
+"""The methods, and every setting of a run that is not its prompt, seed or size, written down once.
+
+The arguments of `make_plan`, a recipe's keys, the command line's flags and their help, a picture's metadata and the
+JSON report follow from `PlanSettings`: a new setting is one entry there, and the code in pairs/plans.py that uses it.
+"""
 
 from __future__ import annotations
 
+import math
+import sys
 from collections.abc import Mapping
-from typing import Any, Literal, TypedDict, get_args
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Annotated, Any, Literal, TypedDict, get_args, get_type_hints
+
+from .errors import HybridStitchError
+from .numbers import finite, whole
 
 Method = Literal["hybrid", "large", "small", "srdiffusion", "t-stitch"]
 METHODS: tuple[str, ...] = get_args(Method)
-SETTINGS: dict[str, frozenset[str]] = {
-    "hybrid": frozenset(
-        ("large_steps", "hybrid_steps", "mask_ratio", "score", "residual", "refresh_every", "adaptive")
-    ),
-    "large": frozenset(),
-    "small": frozenset(),
-    "srdiffusion": frozenset(("large_steps", "residual", "adaptive")),
-    "t-stitch": frozenset(("large_steps",)),
-}
-"""Which settings each method has, beside steps and guidance."""
+OFF = "off"
+
+
+class Score(StrEnum):
+    """How hard a token is: the mean over its p*p*C values, after guidance, of
+
+    GAP: |v_large - v_small| at the last large step (one extra call of the small model);
+    CHANGE: |x0 - x0 before|, between the large model's clean-image estimates of its last two full steps.
+    """
+
+    GAP = "gap"
+    CHANGE = "change"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a setting may be.
+
+    words: what it is called in an error. help: one line for `run --help`. metavar: its value there.
+    least, most: its range, ends included unless `between`; a float has both.
+    choices: the words that it takes, instead of a number. off: whether it may be "off" as well.
+    methods: those that have it.
+    default: where neither the run nor the recipe says anything; None where that depends on others.
+    kind: int, float or str, read from the annotation.
+    """
+
+    words: str
+    help: str
+    metavar: str | None = None
+    least: float = 0
+    most: float = math.inf
+    between: bool = False
+    choices: tuple[str, ...] = ()
+    off: bool = False
+    methods: tuple[str, ...] = METHODS
+    default: Any = None
+    kind: type = int
+
+    def checked(self, value: Any) -> Any:
+        """The value in the setting's own type.
+
+        Raises:
+            HybridStitchError: another type, out of range, or none of the choices.
+        """
+        if self.off and value == OFF:
+            return OFF
+        if self.choices:
+            if value not in self.choices:
+                raise HybridStitchError(f"unknown {self.words} {value!r}; known: {', '.join(self.choices)}")
+            return value
+        if self.kind is int:
+            bounded = self.most < math.inf
+            span = range(int(self.least), int(self.most) + 1 if bounded else sys.maxsize)
+            return whole(self.words, value, span, None if bounded else f"of at least {span[0]}")
+        number = finite(f"{self.words} (or 'off')" if self.off else self.words, value)
+        fits = self.least < number < self.most if self.between else self.least <= number <= self.most
+        if not fits:
+            span = "between {:g} and {:g}" if self.between else "from {:g} to {:g}"
+            allowed = span.format(self.least, self.most) + (", or off" if self.off else "")
+            raise HybridStitchError(f"{self.words} must be {allowed}, not {number:g}")
+        return number
+
+
+HYBRID, TWO_MODELS = ("hybrid",), ("hybrid", "srdiffusion", "t-stitch")
 
 
 class PlanSettings(TypedDict, total=False):
-    """What a run may say about its plan; what it leaves out, or gives as None, is the recipe's.
+    """What a run may say about its plan; what it leaves out, or gives as None, is the recipe's."""
 
-    large_steps counts the steps of the large stage (for T-Stitch, which ends with it, too) and hybrid_steps
-    those of the hybrid stage; the rest is as in `Plan`. A residual of "off" is the paper's method.
-    """
+    steps: Annotated[int | None, Setting("steps", "denoising steps", "N", 1, 1000, default=28)]
+    guidance: Annotated[
+        float | None, Setting("guidance", "classifier-free guidance; up to 1: none", "SCALE", most=100, default=7.0)
+    ]
+    large_steps: Annotated[int | None, Setting("large steps", "steps of the large stage", "N", methods=TWO_MODELS)]
+    hybrid_steps: Annotated[int | None, Setting("hybrid steps", "steps of the hybrid stage", "N", methods=HYBRID)]
+    mask_ratio: Annotated[
+        float | None,
+        Setting("mask ratio", "share of tokens refined in it, 0 to 1", "R", most=1, methods=HYBRID, default=0.3),
+    ]
+    score: Annotated[
+        str | None,
+        Setting("score", "how the hard tokens are found", choices=tuple(Score), methods=HYBRID, default=Score.GAP),
+    ]
+    residual: Annotated[
+        float | Literal["off"] | None,
+        Setting(
+            "residual exponent",
+            "exponent of the carried residual; off: the paper",
+            "Q|off",
+            most=16,
+            off=True,
+            methods=("hybrid", "srdiffusion"),
+            default=OFF,
+        ),
+    ]
+    refresh_every: Annotated[
+        int | None,
+        Setting("refresh_every", "a full large step after N hybrid ones; 0: never", "N", methods=HYBRID, default=0),
+    ]
+    adaptive: Annotated[
+        float | Literal["off"] | None,
+        Setting(
+            "adaptive threshold",
+            "leave a stage when the picture changes by less; off: at fixed steps",
+            "THRESHOLD|off",
+            most=1,
+            between=True,
+            off=True,
+            methods=("hybrid", "srdiffusion"),
+            default=OFF,
+        ),
+    ]
 
-    steps: int | None
-    guidance: float | None
-    large_steps: int | None
-    hybrid_steps: int | None
-    mask_ratio: float | None
-    score: str | None
-    residual: float | Literal["off"] | None
-    refresh_every: int | None
-    adaptive: float | None
+
+def _read() -> dict[str, Setting]:
+    found = {}
+    for name, annotation in get_type_hints(PlanSettings, include_extras=True).items():
+        kind, setting = get_args(annotation)
+        found[name] = replace(setting, kind=next(part for part in get_args(kind) if part in (int, float, str)))
+    return found
+
+
+SETTINGS: dict[str, Setting] = _read()
+"""Every setting by its name."""
+
+
+def settings_of_method(method: str) -> tuple[str, ...]:
+    """The names of the settings that a method has."""
+    return tuple(name for name, setting in SETTINGS.items() if method in setting.methods)
 
 
 def settings_from(report: Mapping[str, Any]) -> PlanSettings:
@@ -45,8 +157,8 @@ def settings_from(report: Mapping[str, Any]) -> PlanSettings:
     Raises:
         KeyError: what is given is no such report.
     """
-    own = (SETTINGS[report["method"]] | {"steps", "guidance"}) - {"adaptive"}
-    settings = {name: report[name] for name in sorted(own)}
-    if "residual" in settings and settings["residual"] is None:
-        settings["residual"] = "off"
-    return PlanSettings(**settings)
+    own = {name: report[name] for name in settings_of_method(report["method"])}
+    own = {name: OFF if value is None and SETTINGS[name].off else value for name, value in own.items()}
+    if "adaptive" in own:
+        own["adaptive"] = OFF
+    return PlanSettings(**own)  # type: ignore[typeddict-item]

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Unpack
 
 from hybridstitch.method.errors import HybridStitchError
-from hybridstitch.method.numbers import finite, whole
 from hybridstitch.method.plan import Plan, Score
-from hybridstitch.method.schedule import STEPS, Schedule
-from hybridstitch.method.settings import METHODS, SETTINGS, PlanSettings
+from hybridstitch.method.schedule import Schedule
+from hybridstitch.method.settings import METHODS, OFF, SETTINGS, PlanSettings, settings_of_method
 
-from .recipe import MethodDefaults, Recipe
+from .recipe import Recipe
+
+STAGE_LENGTHS = {"large_steps", "hybrid_steps"}
+# Of all steps, where the recipe does not say.
+LARGE_SHARE, HYBRID_SHARE = 0.25, 0.3
 
 
 def make_plan(recipe: Recipe, method: str | None = None, **settings: Unpack[PlanSettings]) -> Plan:
     """A plan from what is given here and, for the rest, the recipe's defaults.
 
-    Stage lengths of the recipe belong to the recipe's number of steps and are scaled to `steps`.
+    Stage lengths of the recipe belong to the recipe's number of steps and are scaled to `steps`. Stage lengths given
+    here end the recipe's adaptive switching, which would find them itself.
 
     Raises:
         HybridStitchError: an unknown method, a setting that this method does not have, or a value out of range.
@@ -24,26 +29,17 @@ def make_plan(recipe: Recipe, method: str | None = None, **settings: Unpack[Plan
     method = recipe.defaults.method if method is None else method
     if method not in METHODS:
         raise HybridStitchError(f"unknown method {method!r}; known: {', '.join(METHODS)}")
-    given = {name: _checked(name, value) for name, value in settings.items() if value is not None}
-    _refuse_foreign_settings(method, set(given) - {"steps", "guidance"})
-    defaults: MethodDefaults = recipe.methods.get(method, MethodDefaults())  # type: ignore[arg-type]
-    steps = given.get("steps", recipe.defaults.steps)
-
-    def choose(name: str, otherwise: Any = None) -> Any:
-        value = given.get(name, getattr(defaults, name))
-        return otherwise if value is None else value
-
-    threshold = choose("adaptive")
-    if threshold is not None and given.keys() & {"large_steps", "hybrid_steps"}:
+    given = _checked(method, settings)
+    lengths = given.keys() & STAGE_LENGTHS
+    if lengths and given.get("adaptive", OFF) != OFF:
         raise HybridStitchError("adaptive switching finds the stage ends itself: give it or stage lengths, not both")
-    large, hybrid = _stage_lengths(method, steps, recipe, defaults, given.get("large_steps"), given.get("hybrid_steps"))
-    if threshold is not None:
-        large, hybrid = steps, 0
-    exponent = choose("residual")
-    try:
-        rule = Score(choose("score", Score.GAP))
-    except ValueError:
-        raise HybridStitchError(f"unknown score {given['score']!r}; known: {', '.join(Score)}") from None
+    chosen = {name: setting.default for name, setting in SETTINGS.items()}
+    chosen |= {"steps": recipe.defaults.steps, "guidance": recipe.defaults.guidance, **recipe.settings(method)}
+    if lengths:
+        chosen["adaptive"] = OFF
+    chosen |= given
+    steps, adaptive = chosen["steps"], chosen["adaptive"]
+    large, hybrid = (steps, 0) if adaptive != OFF else _stage_lengths(method, recipe, given, steps)
     return Plan(
         method=method,  # type: ignore[arg-type]
         schedule=Schedule(
@@ -51,57 +47,40 @@ def make_plan(recipe: Recipe, method: str | None = None, **settings: Unpack[Plan
             large_until=large,
             hybrid_until=large + hybrid,
             small_first=method == "t-stitch",
-            refresh_every=choose("refresh_every", 0),
+            refresh_every=chosen["refresh_every"],
         ),
-        guidance=given.get("guidance", recipe.defaults.guidance),
-        mask_ratio=choose("mask_ratio", 0.3),
-        score=rule,
-        residual=None if exponent == "off" else exponent,
-        adaptive=threshold,
+        guidance=chosen["guidance"],
+        mask_ratio=chosen["mask_ratio"],
+        score=Score(chosen["score"]),
+        residual=None if chosen["residual"] == OFF else chosen["residual"],
+        adaptive=None if adaptive == OFF else adaptive,
     )
 
 
-def _checked(name: str, value: Any) -> Any:
-    """A setting as the type that it has in a plan; whether it is in range is for the plan to say."""
-    if name not in PlanSettings.__annotations__:
-        raise HybridStitchError(f"unknown setting {name!r}; known: {', '.join(PlanSettings.__annotations__)}")
-    words = name.replace("_", " ")
-    if name == "steps":
-        return whole(name, value, STEPS)
-    if name in ("large_steps", "hybrid_steps", "refresh_every"):
-        return whole(words, value)
-    if name == "score":
-        return value
-    if name == "residual":
-        return value if value == "off" else finite("residual (an exponent, or 'off')", value)
-    return finite(words, value)
+def _checked(method: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that say something, in their own types."""
+    given = {name: value for name, value in settings.items() if value is not None}
+    for name in given:
+        if name not in SETTINGS:
+            raise HybridStitchError(f"unknown setting {name!r}; known: {', '.join(SETTINGS)}")
+    given = {name: SETTINGS[name].checked(value) for name, value in given.items()}
+    own = settings_of_method(method)
+    if foreign := sorted(given.keys() - own):
+        beside = [name for name in own if name not in settings_of_method("large")]
+        raise HybridStitchError(
+            f"method {method!r} has no setting {foreign[0]!r}; its settings: {', '.join(sorted(beside)) or 'none'}"
+        )
+    return given
 
 
-def _refuse_foreign_settings(method: str, given: set[str]) -> None:
-    foreign = sorted(given - SETTINGS[method])
-    if foreign:
-        allowed = ", ".join(sorted(SETTINGS[method])) or "none"
-        raise HybridStitchError(f"method {method!r} has no setting {foreign[0]!r}; its settings: {allowed}")
-
-
-def _stage_lengths(
-    method: str,
-    steps: int,
-    recipe: Recipe,
-    defaults: MethodDefaults,
-    large_steps: int | None,
-    hybrid_steps: int | None,
-) -> tuple[int, int]:
+def _stage_lengths(method: str, recipe: Recipe, given: Mapping[str, Any], steps: int) -> tuple[int, int]:
     """Lengths of the large and the hybrid stage, in steps."""
-    if method == "large":
-        return steps, 0
-    if method == "small":
-        return 0, 0
-    share = steps / recipe.defaults.steps
-    default_large = 0.25 * recipe.defaults.steps if defaults.large_steps is None else defaults.large_steps
-    large = large_steps if large_steps is not None else min(steps, max(1, round(default_large * share)))
+    if method in ("large", "small"):
+        return (steps, 0) if method == "large" else (0, 0)
+    planned, own = recipe.defaults.steps, recipe.settings(method)
+    share = steps / planned
+    large = given.get("large_steps", min(steps, max(1, round(own.get("large_steps", LARGE_SHARE * planned) * share))))
     if method != "hybrid":
         return large, 0
-    default_hybrid = 0.3 * recipe.defaults.steps if defaults.hybrid_steps is None else defaults.hybrid_steps
-    hybrid = hybrid_steps if hybrid_steps is not None else round(default_hybrid * share)
-    return large, hybrid if hybrid_steps is not None else max(0, min(hybrid, steps - large))
+    hybrid = min(steps - large, round(own.get("hybrid_steps", HYBRID_SHARE * planned) * share))
+    return large, given.get("hybrid_steps", max(0, hybrid))

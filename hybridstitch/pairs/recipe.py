@@ -22,7 +22,7 @@ from pydantic import (
 )
 
 from hybridstitch.method.errors import HybridStitchError
-from hybridstitch.method.settings import SETTINGS, Method
+from hybridstitch.method.settings import SETTINGS, Method, settings_of_method
 from hybridstitch.method.size import Size
 
 Role = Literal["large", "small"]
@@ -57,26 +57,18 @@ class Profiles(_Strict):
     token_bucket: StrictInt = Field(default=64, ge=1, le=1024)
 
 
+def _setting(name: str) -> BeforeValidator:
+    return BeforeValidator(SETTINGS[name].checked)
+
+
 class Defaults(_Strict):
     """What a run uses unless it is told otherwise."""
 
     size: SizeField
-    steps: StrictInt = Field(default=28, ge=1, le=1000)
-    guidance: StrictFloat = Field(default=7.0, ge=0, le=100)
+    steps: Annotated[int, _setting("steps")] = SETTINGS["steps"].default
+    guidance: Annotated[float, _setting("guidance")] = SETTINGS["guidance"].default
     negative_prompt: str = ""
     method: Method = "hybrid"
-
-
-class MethodDefaults(_Strict):
-    """A method's settings; see `hybridstitch.method.plan.Plan` for what each means."""
-
-    large_steps: StrictInt | None = Field(default=None, ge=0)
-    hybrid_steps: StrictInt | None = Field(default=None, ge=0)
-    mask_ratio: StrictFloat | None = Field(default=None, ge=0, le=1)
-    score: Literal["gap", "change"] | None = None
-    residual: StrictFloat | None = Field(default=None, ge=0, le=16)
-    refresh_every: StrictInt | None = Field(default=None, ge=0)
-    adaptive: StrictFloat | None = Field(default=None, gt=0, lt=1)
 
 
 class Recipe(_Strict):
@@ -89,7 +81,7 @@ class Recipe(_Strict):
     max_sequence_length: StrictInt = Field(default=256, ge=1, le=512)
     profiles: Profiles
     defaults: Defaults
-    methods: dict[Literal["hybrid", "srdiffusion", "t-stitch"], MethodDefaults] = Field(default_factory=dict)
+    methods: dict[Literal["hybrid", "srdiffusion", "t-stitch"], dict[str, Any]] = Field(default_factory=dict)
     folder: Path = Field(default=Path(), exclude=True)
 
     @model_validator(mode="after")
@@ -98,15 +90,21 @@ class Recipe(_Strict):
             sizes = ", ".join(str(size) for size in self.profiles.sizes)
             raise ValueError(f"defaults.size {self.defaults.size} is none of profiles.sizes: {sizes}")
         for method, settings in self.methods.items():
-            if foreign := sorted(settings.model_fields_set - SETTINGS[method]):
-                known = ", ".join(sorted(SETTINGS[method]))
-                raise ValueError(f"methods.{method} has no setting {foreign[0]!r}; its settings: {known}")
-            if (settings.large_steps or 0) + (settings.hybrid_steps or 0) > self.defaults.steps:
+            own = sorted(set(settings_of_method(method)) - {"steps", "guidance"})  # those two are of all methods
+            for name, value in settings.items():
+                if name not in own:
+                    raise ValueError(f"methods.{method} has no setting {name!r}; its settings: {', '.join(own)}")
+                settings[name] = SETTINGS[name].checked(value)
+            if settings.get("large_steps", 0) + settings.get("hybrid_steps", 0) > self.defaults.steps:
                 raise ValueError(
                     f"methods.{method}: large_steps and hybrid_steps do not fit into defaults.steps, "
                     f"which is {self.defaults.steps}"
                 )
         return self
+
+    def settings(self, method: str) -> dict[str, Any]:
+        """What the recipe says of a method's settings, beside steps and guidance."""
+        return self.methods.get(method, {})  # type: ignore[call-overload]
 
     @classmethod
     def load(cls, name: str | Path) -> Recipe:

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from hybridstitch.cli import main
+from hybridstitch.pairs.recipe import Recipe
 
 STAR = "a large striped red star left of a small plain white circle on a navy background"
 HEART = "a large plain green heart on a grey background"
@@ -87,6 +88,35 @@ def test_a_picture_of_any_method_can_be_drawn_again(run, tmp_path, method):
     assert Image.open(first).tobytes() == Image.open(again).tobytes()
 
 
+@pytest.fixture
+def adaptive_recipe(tmp_path):
+    """The demo pair, by a recipe of one's own that switches adaptively."""
+    shipped = Recipe.load("demo")
+    text = (shipped.folder / "demo.toml").read_text().replace('"demo/', f'"{shipped.folder}/demo/')
+    path = tmp_path / "mine.toml"
+    path.write_text(text.replace("[methods.hybrid]", "[methods.hybrid]\nadaptive = 0.3"))
+    return str(path)
+
+
+@pytest.mark.parametrize("flags", [["--adaptive", "off"], QUICK], ids=["off", "stage lengths"])
+def test_flags_win_over_a_recipe_that_switches_adaptively(run, tmp_path, adaptive_recipe, flags):
+    code, stdout, _ = run(
+        "--pair", adaptive_recipe, "--prompt", HEART, "--steps", "6", *flags, "--json", "--out", str(tmp_path)
+    )
+    assert code == 0
+    assert json.loads(stdout)["plan"]["adaptive"] is None
+
+
+@pytest.mark.parametrize("again", [[], ["--adaptive", "0.3"]], ids=["as it came out", "switching again"])
+def test_a_picture_of_a_recipe_that_switches_adaptively_is_drawn_again(run, tmp_path, adaptive_recipe, again):
+    first, second = tmp_path / "a.png", tmp_path / "b.png"
+    assert run("--pair", adaptive_recipe, "--prompt", HEART, "--steps", "8", "--out", str(first))[0] == 0
+    assert json.loads(Image.open(first).info["hybridstitch"])["adaptive"] == 0.3
+    code, _, stderr = run("--like", str(first), "--pair", adaptive_recipe, *again, "--out", str(second))
+    assert code == 0, stderr
+    assert Image.open(first).tobytes() == Image.open(second).tobytes()
+
+
 def test_prompts_come_from_a_file_too(run, tmp_path):
     (tmp_path / "prompts.txt").write_bytes(
         f"\ufeff{STAR}\r\n\r\n  # as Windows editors write it\r\n{HEART}\r\n".encode()
@@ -128,12 +158,14 @@ def refused(capsys, words: str, *arguments: str) -> None:
         (["--prompt", STAR, "--seed", "seven"], "seed must be a whole number, not 'seven'"),
         (["--prompt", STAR, "--seed", "1.5"], "seed must be a whole number, not '1.5'"),
         (["--prompt", STAR, "--seed", "-1"], "seed must be at least 0, not -1"),
-        (["--prompt", STAR, "--steps", "0"], "steps must be at least 1, not 0"),
+        (["--prompt", STAR, "--steps", "0"], "steps must be a whole number from 1 to 1000, not 0"),
         (["--prompt", STAR, "--size", "big"], "size 'big' is not WIDTHxHEIGHT"),
         (["--prompt", STAR, "--mask-ratio", "1.2"], "mask ratio must be from 0 to 1, not 1.2"),
-        (["--prompt", STAR, "--mask-ratio", "nan"], "mask-ratio must be a number, not 'nan'"),
-        (["--prompt", STAR, "--adaptive", "7"], "adaptive threshold must be between 0 and 1, not 7"),
+        (["--prompt", STAR, "--mask-ratio", "nan"], "mask ratio must be a number, not nan"),
+        (["--prompt", STAR, "--adaptive", "7"], "adaptive threshold must be between 0 and 1, or off, not 7"),
         (["--prompt", STAR, "--residual", "on"], "must be a number, not 'on'"),
+        (["--prompt", STAR, "--score", "guess"], "unknown score 'guess'; known: gap, change"),
+        (["--prompt", STAR, "--adaptive", "0.1", "--large-steps", "3"], "give it or stage lengths, not both"),
         (["--prompt", STAR, "--guidance", "-2"], "guidance must be from 0 to 100, not -2"),
         (["--prompt", STAR, "--large-steps", "0"], "needs at least 1 large step"),
         (["--prompt", STAR, "--large-steps", "30"], "do not fit into 28 steps"),
@@ -150,7 +182,7 @@ def refused(capsys, words: str, *arguments: str) -> None:
         (["--like", "/nowhere.png"], "cannot read /nowhere.png: No such file"),
         (["--prompt", STAR, "--out", "n" * 300 + ".png"], "the name is too long; give one of at most 250 bytes"),
         (["--prompt", STAR, "--out", ""], "argument --out: it names no file or folder: it is empty"),
-        (["--prompt", STAR, "--steps", "1001"], "steps must be at most 1000, not 1001"),
+        (["--prompt", STAR, "--steps", "1001"], "steps must be a whole number from 1 to 1000, not 1001"),
         (["--prompt", STAR, "--threads", "0"], "threads must be at least 1"),
         (["--prompt", STAR, "--threads", "9999"], "threads must be at most 1024, not 9999"),
         (["--prompt", STAR, "--colour"], "unrecognized arguments: --colour"),

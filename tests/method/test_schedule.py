@@ -46,12 +46,12 @@ def test_keys_are_handed_over_at_the_last_full_step_before_one_that_is_not():
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ((0, 0, 0), "steps must be from 1 to 1000, not 0"),
+        ((0, 0, 0), "steps must be a whole number from 1 to 1000, not 0"),
         ((5, 3, 6), "3 large and 3 hybrid steps do not fit into 5 steps"),
         ((5, -1, 2), "-1 large"),
         ((5, 0, 2), "needs at least 1 large step before it"),
         ((5, 1, 2, True), "needs at least 1 large step before it"),
-        ((5, 1, 2, False, -1), "refresh_every must be 0"),
+        ((5, 1, 2, False, -1), "refresh_every must be a whole number of at least 0, not -1"),
     ],
 )
 def test_an_impossible_schedule_is_refused_in_one_line(arguments, words):

@@ -17,7 +17,7 @@ def test_the_recipe_gives_what_is_not_said():
     settings = DEMO.methods["hybrid"]
     assert plan.method == DEMO.defaults.method
     assert plan.schedule.steps == DEMO.defaults.steps
-    assert plan.schedule.large_until == settings.large_steps
+    assert plan.schedule.large_until == settings["large_steps"]
     assert plan.guidance == DEMO.defaults.guidance
 
 
@@ -70,11 +70,11 @@ def test_so_can_the_plan_of_every_method(method):
         ({"steps": 0}, "steps must be a whole number from 1 to 1000, not 0"),
         ({"steps": 10**9}, "steps must be a whole number from 1 to 1000, not 1000000000"),
         ({"steps": 2.5}, "steps must be a whole number from 1 to 1000, not 2.5"),
-        ({"large_steps": "1"}, "large steps must be a whole number, not '1'"),
-        ({"hybrid_steps": True}, "hybrid steps must be a whole number, not True"),
+        ({"large_steps": "1"}, "large steps must be a whole number of at least 0, not '1'"),
+        ({"hybrid_steps": True}, "hybrid steps must be a whole number of at least 0, not True"),
         ({"guidance": "7"}, "guidance must be a number, not '7'"),
         ({"guidance": 10**400}, "guidance must be a number, not 1000"),
-        ({"residual": "on"}, "residual .an exponent, or 'off'. must be a number, not 'on'"),
+        ({"residual": "on"}, "residual exponent .or 'off'. must be a number, not 'on'"),
         ({"colour": 3}, "unknown setting 'colour'; known: steps, guidance, large_steps"),
         ({"method": ""}, "unknown method ''; known: hybrid"),
         ({"guidance": -1.0}, "guidance must be from 0 to 100"),
@@ -90,7 +90,8 @@ def test_so_can_the_plan_of_every_method(method):
         ({"large_steps": 1, "score": "change"}, "needs at least 2 of them"),
         ({"method": "small", "mask_ratio": 0.2}, "method 'small' has no setting 'mask_ratio'; its settings: none"),
         ({"method": "t-stitch", "hybrid_steps": 2}, "has no setting 'hybrid_steps'"),
-        ({"refresh_every": -2}, "refresh_every must be 0"),
+        ({"refresh_every": -2}, "refresh_every must be a whole number of at least 0, not -2"),
+        ({"adaptive": "on"}, "adaptive threshold .or 'off'. must be a number, not 'on'"),
     ],
 )
 def test_bad_settings_are_refused_in_one_line(settings, words):

@@ -40,7 +40,7 @@ def test_a_checkpoint_is_named_relative_to_its_recipe(tmp_path):
         (('size = "64x64"', 'size = "64x64"\nsteps = 0'), "defaults.steps"),
         (
             ('size = "64x64"', 'size = "64x64"\nsteps = true'),
-            "steps: Input should be a valid integer, not True",
+            "defaults.steps: steps must be a whole number from 1 to 1000, not True",
         ),
         (('size = "64x64"', 'size = "32x32"'), "defaults.size 32x32 is none of profiles.sizes: 64x64"),
         (

@@ -1,0 +1,44 @@
+"""Settings are written down once: whatever takes or shows them follows."""
+
+from typing import Any
+
+import pytest
+
+from hybridstitch.cli import main
+from hybridstitch.method.errors import HybridStitchError
+from hybridstitch.method.settings import METHODS, OFF, SETTINGS, settings_of_method
+from hybridstitch.pairs.plans import make_plan
+from hybridstitch.pairs.recipe import Recipe
+
+DEMO = Recipe.load("demo")
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_every_setting_is_a_flag_with_its_help(name, capsys):
+    with pytest.raises(SystemExit):
+        main(["run", "--help"])
+    told = " ".join(capsys.readouterr().out.split())
+    assert f"--{name.replace('_', '-')} " in told
+    assert SETTINGS[name].help in told
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_report_names_every_setting(method):
+    assert set(make_plan(DEMO, method).as_dict()) == {"method", *SETTINGS}
+
+
+@pytest.mark.parametrize("name", [name for name, setting in SETTINGS.items() if setting.off])
+def test_what_may_be_off_is_off_in_plan_recipe_and_argument(name):
+    assert SETTINGS[name].checked(OFF) == OFF
+    given: Any = {name: OFF}
+    assert make_plan(DEMO, "hybrid", **given).as_dict()[name] is None
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_method_without_a_setting_refuses_it(name):
+    given: Any = {name: SETTINGS[name].default or 1}
+    for method in METHODS:
+        if name in settings_of_method(method):
+            continue
+        with pytest.raises(HybridStitchError, match=f"method '{method}' has no setting '{name}'"):
+            make_plan(DEMO, method, **given)
