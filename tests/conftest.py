@@ -13,6 +13,22 @@ from hybridstitch.runtime.pipeline import HybridStitch
 from hybridstitch.verify.pair import verify_pair
 from hybridstitch.verify.report import Report
 
+from .engines.handmade import make_recipe, write_export
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory) -> Path:
+    """The export of a tiny pair; not to be changed."""
+    return write_export(tmp_path_factory.mktemp("onnx"))
+
+
+@pytest.fixture(scope="session")
+def built(exported, tmp_path_factory) -> Path:
+    """Its engines for ONNX Runtime; not to be changed."""
+    folder = tmp_path_factory.mktemp("build") / "mini" / "onnxruntime"
+    build_pair(make_recipe(), exported, folder)
+    return folder
+
 
 @pytest.fixture(scope="session")
 def demo_onnx(tmp_path_factory) -> Path:
