@@ -1,115 +1,167 @@
-"""A built engine, from its folder: checked first, opened second."""
+"""The one way to open a built pair: all of it is checked first, and only then is a plan read.
+
+Manifests, assets and the files of every engine are looked at together, so that nothing shows up after gigabytes were
+loaded, and so that engines of two exports are never run side by side. Files carry their manifest's key in their name:
+what is opened later is what was checked, whatever a build does in between.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
+from torch import Tensor
 
 from hybridstitch.method.errors import HybridStitchError
+from hybridstitch.method.geometry import Geometry
+from hybridstitch.models.component import COMPONENTS, REQUIRED
 
 from .backends import Backend, find_backend, hardware, require_gpu
 from .executors.engine import Engine
-from .store.folder import Store
+from .store.folder import Store, default_folder
 from .store.manifest import Manifest, check_usable
 
 
-def load_manifest(
-    folder: Path | str, component: str, *, pair: str | None = None, backend: str | None = None
-) -> Manifest:
-    """What is built of a component in `folder`; nothing of the plan is read.
+@dataclass(frozen=True)
+class FoundPair:
+    """What is built of a pair, told from manifests alone; whether it can run here is not known.
+
+    manifests: by component, in the order in which components are built.
+    """
+
+    store: Store
+    manifests: Mapping[str, Manifest]
+
+    @property
+    def folder(self) -> Path:
+        return self.store.folder
+
+    @property
+    def geometry(self) -> Geometry:
+        """The large transformer's."""
+        geometry = self.manifests["large"].geometry
+        assert geometry is not None  # every transformer has one
+        return geometry
+
+
+@dataclass(frozen=True)
+class BuiltPair(FoundPair):
+    """A pair that is whole and can run on `device`; no plan is open yet.
+
+    assets: the folder of tokenizers, scheduler and pair.json. threads: CPU threads of an engine; None: the cores.
+    """
+
+    device: torch.device
+    assets: Path
+    threads: int | None = None
+
+    def engine(self, component: str) -> Engine:
+        """Open one engine.
+
+        Raises:
+            HybridStitchError: the backend cannot read the plan, memory does not hold it, or a build has replaced the
+                pair since it was checked.
+        """
+        manifest, backend = self.manifests[component], find_backend(self.store.backend)
+        self._require_files(manifest)
+        if backend.name == "torch":
+            from .executors.torch_engine import TorchEngine  # a slow import
+
+            return TorchEngine(manifest, device=self.device)
+        plan = self.store.file(manifest, "plan")
+        if plan is None:
+            raise HybridStitchError(f"{self.folder / component} has no plan. Build it again: {self.store.rebuild}")
+        if backend.is_tensorrt:
+            from .executors.tensorrt_engine import TensorRTEngine  # only where there is a GPU
+
+            return TensorRTEngine(manifest, plan, device=self.device)
+        from .executors.onnxruntime_engine import OnnxRuntimeEngine
+
+        return OnnxRuntimeEngine(manifest, plan, threads=self.threads)
+
+    def positions(self, component: str) -> Tensor:
+        """The whole position table of a transformer, [S, S, D] in float32, on the CPU.
+
+        Raises:
+            HybridStitchError: it is no transformer, or a build has replaced the pair since it was checked.
+        """
+        manifest = self.manifests[component]
+        path = self.store.file(manifest, "position")
+        if path is None:
+            raise HybridStitchError(f"the {component} engine has no position table: it is no transformer")
+        self._require_files(manifest)
+        return load_file(path)["position"]
+
+    def _require_files(self, manifest: Manifest) -> None:
+        paths = [self.store.file(manifest, role) for role in manifest.files]
+        if gone := [path for path in paths if path is not None and not path.is_file()]:
+            raise HybridStitchError(f"{gone[0]} is gone: the pair was built again while it was opened; try once more")
+
+
+def find_pair(folder: Path | str | None, *, pair: str, backend: str, needed: Sequence[str] = REQUIRED) -> FoundPair:
+    """What is built of a pair; nothing of a plan is read.
 
     Args:
-        pair, backend: what the folder should hold, to name in messages; read from its path by default.
+        folder: where it was built; by default build/<pair>/<backend>.
+        needed: the components that must be there; others are found where they are.
 
     Raises:
-        HybridStitchError: not built, or not a manifest of this version; the message has the command that builds it.
+        HybridStitchError: an unknown backend; a component that is not built, or of another pair, or whose manifest is
+            not of this version; the message has the command that builds it.
     """
-    return Store(Path(folder), pair=pair, backend=backend).manifest(component)
+    place = Path(folder) if folder is not None else default_folder(pair, backend)
+    store = Store(place, pair=pair, backend=find_backend(backend).name)
+    there = store.components()
+    manifests = {name: store.manifest(name) for name in COMPONENTS if name in needed or name in there}
+    for manifest in manifests.values():
+        if manifest.pair != pair:
+            raise HybridStitchError(
+                f"{place} holds engines of pair {manifest.pair!r}, not of {pair!r}. Build them: {store.rebuild}"
+            )
+    return FoundPair(store, manifests)
 
 
-def position_file(folder: Path | str, component: str) -> Path:
-    """The position table of a built transformer: tensor `position`, [S, S, D] in float32, in a .safetensors file.
-
-    Raises:
-        HybridStitchError: not built, or no transformer.
-    """
-    store = Store(Path(folder))
-    manifest = store.manifest(component)
-    path = store.file(manifest, "position")
-    if path is None:
-        raise HybridStitchError(f"the {component} engine has no position table: it is no transformer")
-    return path
-
-
-def assets_folder(folder: Path | str) -> Path:
-    """Tokenizers, scheduler and pair.json of the built pair in `folder`.
-
-    Raises:
-        HybridStitchError: nothing is built there, or the engines are of different exports.
-    """
-    return Store(Path(folder)).assets()
-
-
-def load_engine(
-    folder: Path | str,
-    component: str,
+def open_pair(
+    folder: Path | str | None,
     *,
+    pair: str,
     backend: str,
     device: torch.device | str | None = None,
     threads: int | None = None,
-    pair: str | None = None,
-) -> Engine:
-    """Open one engine of a built pair.
-
-    Plans can run code: load only what you built, or have from someone you trust.
+    needed: Sequence[str] = REQUIRED,
+) -> BuiltPair:
+    """A built pair, ready for its engines to be opened one by one. Plans can run code: open only what you trust.
 
     Args:
-        folder: what `build_pair` filled. component: "large", "small", "text_encoder", ..., "vae_decoder".
+        folder, needed: see `find_pair`.
         device: the CPU, or the current GPU for backends that need one, by default.
         threads: of onnxruntime alone; by default one for each physical core.
-        pair: refuse engines of any other pair.
 
     Raises:
-        HybridStitchError: an unknown or missing backend, no GPU, an engine that is not built, was built for another
-            pair, version or GPU, or whose files are damaged. Checked in this order, before the plan is read.
+        HybridStitchError: an unknown or missing backend, no GPU, or, of any component: not built, built for another
+            pair, version or GPU, files that are damaged; or components of two exports. Checked in this order.
     """
     known = find_backend(backend)
     _ = known.version
     place = _device(known, device)
-    store = Store(Path(folder), pair=pair, backend=backend)
-    manifest = store.manifest(component)
-    if pair is not None:
-        check_pair(manifest, store, pair)
-    store.pair = manifest.pair
-    check_usable(manifest, backend=backend, hardware=hardware(place), rebuild=store.rebuild)
-    manifest = _check_files(store, manifest)
-    return _open(store, manifest, known, place, threads)
-
-
-def check_pair(manifest: Manifest, store: Store, pair: str) -> None:
-    """Refuse an engine of another pair.
-
-    Raises:
-        HybridStitchError: it is of another.
-    """
-    if manifest.pair != pair:
-        raise HybridStitchError(
-            f"{store.folder} holds engines of pair {manifest.pair!r}, not of {pair!r}. Build them: {store.rebuild}"
-        )
-
-
-def _check_files(store: Store, manifest: Manifest) -> Manifest:
-    """A build may have replaced the engine since its manifest was read: then the new one is taken."""
-    try:
-        store.check_files(manifest)
-    except HybridStitchError:
-        now = store.manifest(manifest.component)
-        if now.key == manifest.key:
-            raise
-        store.check_files(now)
-        return now
-    return manifest
+    found = find_pair(folder, pair=pair, backend=backend, needed=needed)
+    while True:
+        for manifest in found.manifests.values():
+            check_usable(manifest, backend=backend, hardware=hardware(place), rebuild=found.store.rebuild)
+        try:
+            for manifest in found.manifests.values():
+                found.store.check_files(manifest)
+            assets = found.store.assets(found.manifests.values())
+        except HybridStitchError:
+            now = find_pair(folder, pair=pair, backend=backend, needed=needed)
+            if now.manifests == found.manifests:
+                raise
+            found = now  # a build has ended since the manifests were read
+            continue
+        return BuiltPair(found.store, found.manifests, place, assets, threads)
 
 
 def _device(backend: Backend, device: torch.device | str | None) -> torch.device:
@@ -126,20 +178,3 @@ def _device(backend: Backend, device: torch.device | str | None) -> torch.device
     if place.type == "cuda" and place.index is None:
         return torch.device("cuda", torch.cuda.current_device())
     return place
-
-
-def _open(store: Store, manifest: Manifest, backend: Backend, device: torch.device, threads: int | None) -> Engine:
-    if backend.name == "torch":
-        from .executors.torch_engine import TorchEngine
-
-        return TorchEngine(manifest, device=device)
-    plan = store.file(manifest, "plan")
-    if plan is None:
-        raise HybridStitchError(f"{store.folder / manifest.component} has no plan. Build it again: {store.rebuild}")
-    if backend.is_tensorrt:
-        from .executors.tensorrt_engine import TensorRTEngine
-
-        return TensorRTEngine(manifest, plan, device=device)
-    from .executors.onnxruntime_engine import OnnxRuntimeEngine
-
-    return OnnxRuntimeEngine(manifest, plan, threads=threads)

@@ -13,7 +13,10 @@ from torch import nn
 from hybridstitch.method.geometry import Geometry
 
 COMPONENTS = ("large", "small", "text_encoder", "text_encoder_2", "text_encoder_3", "vae_decoder")
-"""Of a pair, in the order in which they are built; text_encoder_3 (T5) may be left out."""
+"""Of a pair, in the order in which they are built."""
+
+REQUIRED = tuple(name for name in COMPONENTS if name != "text_encoder_3")
+"""Without T5, which a pair may lack."""
 
 
 @dataclass(frozen=True)

@@ -8,15 +8,12 @@ from pathlib import Path
 from typing import Unpack
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from hybridstitch.engines.backends import find_backend
 from hybridstitch.engines.executors.engine import Engine
-from hybridstitch.engines.open import assets_folder, load_engine, position_file
-from hybridstitch.engines.store.folder import Store, default_folder
+from hybridstitch.engines.open import open_pair
 from hybridstitch.method.errors import HybridStitchError
-from hybridstitch.method.geometry import Geometry
 from hybridstitch.method.guidance import is_guided
 from hybridstitch.method.numbers import whole
 from hybridstitch.method.sampler import Step, sample
@@ -37,7 +34,6 @@ from .text import TextEncoders
 from .timing import Stopwatch
 
 LARGEST_SEED = 2**63 - 1
-COMPONENTS = ("large", "small", "text_encoder", "text_encoder_2", "vae_decoder")
 
 
 class HybridStitch:
@@ -53,29 +49,24 @@ class HybridStitch:
     def __init__(
         self,
         recipe: Recipe,
-        folder: Path,
+        folder: Path | None,
         backend: str,
         *,
         device: torch.device | str | None = None,
         threads: int | None = None,
     ) -> None:
-        self.recipe, self.folder, self.backend = recipe, folder, backend
-        built = Store(folder, pair=recipe.name, backend=backend).components()
-        names = [*COMPONENTS, *(name for name in built if name == "text_encoder_3")]
-        self.engines: dict[str, Engine] = {
-            name: load_engine(folder, name, backend=backend, device=device, threads=threads, pair=recipe.name)
-            for name in names
-        }
+        built = open_pair(folder, pair=recipe.name, backend=backend, device=device, threads=threads)
+        self.recipe, self.folder, self.backend = recipe, built.folder, backend
+        self.device, self.geometry = built.device, built.geometry
+        self.engines: dict[str, Engine] = {name: built.engine(name) for name in built.manifests}
         large = self.engines["large"]
-        assert large.manifest.geometry is not None  # every transformer has one
-        self.geometry: Geometry = large.manifest.geometry
-        self.device = large.device
-        self._positions = {name: self._position(name) for name in ("large", "small")}
-        assets = assets_folder(folder)
-        self._scheduler = load_scheduler(assets / "scheduler")
+        self._positions = {
+            name: built.positions(name).to(self.device, self.engines[name].dtype) for name in ("large", "small")
+        }
+        self._scheduler = load_scheduler(built.assets / "scheduler")
         self._text = TextEncoders(
-            [self.engines[name] for name in names if name.startswith("text_encoder")],
-            assets,
+            [engine for name, engine in self.engines.items() if name.startswith("text_encoder")],
+            built.assets,
             width=self.geometry.text_width,
             zero_tokens=large.manifest.zero_text_tokens,
             t5_tokens=recipe.max_sequence_length,
@@ -107,7 +98,7 @@ class HybridStitch:
                 version or pair, or are damaged; the message says what to type.
         """
         recipe, backend = Recipe.load(pair), find_backend(backend).name
-        folder = Path(str(engines)) if engines is not None else default_folder(recipe.name, backend)
+        folder = Path(str(engines)) if engines is not None else None
         return cls(recipe, folder, backend, device=device, threads=threads)
 
     def __call__(
@@ -282,8 +273,3 @@ class HybridStitch:
         shape = (1, self.geometry.latent_channels, rows * patch, columns * patch)
         drawn = [torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
         return torch.cat(drawn).to(self.device)
-
-    def _position(self, name: str) -> Tensor:
-        """A model's whole position table, [S, S, D]."""
-        table = load_file(position_file(self.folder, name))["position"]
-        return table.to(self.device, self.engines[name].dtype)

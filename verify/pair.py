@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from hybridstitch.engines.executors.engine import Engine
-from hybridstitch.engines.open import assets_folder
 from hybridstitch.engines.store.manifest import Manifest, our_version
 from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.method.guidance import is_guided
@@ -79,7 +78,7 @@ def verify_pair(
     if not 0 <= seed <= LARGEST_SEED:
         raise HybridStitchError(f"seed must be a whole number from 0 to 2^63 - 1, not {seed}")
     built, names = find_built(Recipe.load(pair), engines, backend, components, threads)
-    cases = {name: cases_for(built.manifests[name], quick=quick) for name in names}
+    cases = {name: cases_for(built.pair.manifests[name], quick=quick) for name in names}
     whole = not components
     total, done = sum(map(len, cases.values())) + (2 * len(SCHEDULES) if whole else 0), 0
 
@@ -95,12 +94,12 @@ def verify_pair(
     return Report(
         pair=built.recipe.name,
         backend=backend,
-        device=str(built.device),
-        folder=built.folder,
+        device=str(built.pair.device),
+        folder=built.pair.folder,
         version=our_version(),
         quick=quick,
         seed=seed,
-        rebuild=built.rebuild,
+        rebuild=built.pair.store.rebuild,
         profiles=tuple(profiles),
         stages=tuple(stages),
         seconds=time.perf_counter() - start,
@@ -110,7 +109,7 @@ def verify_pair(
 def _verify_engines(
     built: Built, cases: Mapping[str, list[Case]], seed: int, advance: Callable[[str], None]
 ) -> tuple[list[ProfileReport], Material]:
-    encoders = {name: built.reference(name) for name in built.manifests if name.startswith("text_encoder")}
+    encoders = {name: built.reference(name) for name in built.pair.manifests if name.startswith("text_encoder")}
     material = _material(built, encoders, seed)
     reports: list[ProfileReport] = []
     for name, wanted in cases.items():
@@ -121,7 +120,7 @@ def _verify_engines(
             found = verify_engine(
                 engine, reference, wanted, material, lambda case, name=name: advance(f"{name} {case.profile}")
             )
-        reports += _by_profile(built.manifests[name], found)
+        reports += _by_profile(built.pair.manifests[name], found)
     _close(encoders)
     return reports, material
 
@@ -130,20 +129,20 @@ def _material(built: Built, encoders: Mapping[str, Engine], seed: int) -> Materi
     """Text from the reference's encoders, so that a wrong encoder is that encoder's failure alone."""
     text = TextEncoders(
         list(encoders.values()),
-        assets_folder(built.folder),
-        width=built.geometry.text_width,
-        zero_tokens=built.manifests["large"].zero_text_tokens,
+        built.pair.assets,
+        width=built.pair.geometry.text_width,
+        zero_tokens=built.pair.manifests["large"].zero_text_tokens,
         t5_tokens=built.recipe.max_sequence_length,
-        dtype=getattr(torch, built.manifests["large"].dtype),
+        dtype=getattr(torch, built.pair.manifests["large"].dtype),
     )
     with torch.inference_mode(), enough_memory("text_encoder"):
         embeddings, pooled = text.encode(PROMPTS)
-    scheduler = load_scheduler(assets_folder(built.folder) / "scheduler")
-    tokens = built.geometry.tokens(built.recipe.defaults.size)
-    sigmas, timesteps = noise_levels(scheduler, built.recipe.defaults.steps, tokens, built.device)
+    scheduler = load_scheduler(built.pair.assets / "scheduler")
+    tokens = built.pair.geometry.tokens(built.recipe.defaults.size)
+    sigmas, timesteps = noise_levels(scheduler, built.recipe.defaults.steps, tokens, built.pair.device)
     return Material(
-        device=built.device,
-        channels=built.geometry.latent_channels,
+        device=built.pair.device,
+        channels=built.pair.geometry.latent_channels,
         seed=seed,
         text=embeddings,
         pooled=pooled,
@@ -171,7 +170,7 @@ def _by_profile(manifest: Manifest, reports: Sequence[CaseReport]) -> list[Profi
 def _verify_stages(built: Built, material: Material, advance: Callable[[str], None]) -> list[StageReport]:
     """The reference's runs first, then the engines': both pairs need not fit on the device at once."""
     setting = _setting(built, material)
-    kind = precision(built.manifests["large"].dtype, built.backend)
+    kind = precision(built.pair.manifests["large"].dtype, built.pair.store.backend)
     limits = RUN_BOUNDS[kind], LEAST_SAME_MASK[kind]
     references: dict[str, StageRun | str] = {}
     with _side({name: built.reference(name) for name in TRANSFORMERS}, material.positions) as side:
@@ -179,7 +178,7 @@ def _verify_stages(built: Built, material: Material, advance: Callable[[str], No
             advance(f"{stage} stage, reference")
             references[stage] = _try_stage(side, stage, setting, ())
     reports = []
-    stored = {name: built.stored_positions(name) for name in TRANSFORMERS}
+    stored = {name: built.pair.positions(name) for name in TRANSFORMERS}
     with _side({name: built.engine(name) for name in TRANSFORMERS}, stored) as side:
         for stage, expected in references.items():
             advance(f"{stage} stage")
@@ -216,22 +215,22 @@ def _side(engines: dict[str, Engine], positions: Mapping[str, Tensor]) -> Iterat
 
 def _setting(built: Built, material: Material) -> Setting:
     """The recipe's default size and settings, its smallest batch, each image with its own prompt."""
-    recipe, geometry = built.recipe, built.geometry
+    recipe, geometry = built.recipe, built.pair.geometry
     size = recipe.defaults.size if recipe.defaults.size in recipe.profiles.sizes else recipe.profiles.sizes[0]
     grid, images = geometry.grid(size), min(recipe.profiles.batch_sizes)
     patch = geometry.patch_size
     shape = (images, geometry.latent_channels, grid[0] * patch, grid[1] * patch)
     noise = torch.randn(shape, generator=torch.Generator().manual_seed(material.seed))
-    scheduler = load_scheduler(assets_folder(built.folder) / "scheduler")
+    scheduler = load_scheduler(built.pair.assets / "scheduler")
     rows = [1 + image % (len(PROMPTS) - 1) for image in range(images)]
     rows = [0] * images + rows if is_guided(recipe.defaults.guidance) else rows
     plan = make_plan(recipe, "hybrid")
     return Setting(
         geometry=geometry,
         grid=grid,
-        noise=patchify(noise, patch).to(built.device),
+        noise=patchify(noise, patch).to(built.pair.device),
         levels={
-            stage: noise_levels(scheduler, schedule.steps, grid[0] * grid[1], built.device)
+            stage: noise_levels(scheduler, schedule.steps, grid[0] * grid[1], built.pair.device)
             for stage, schedule in SCHEDULES.items()
         },
         text=material.text[rows],

@@ -30,7 +30,7 @@ class TensorRTEngine:
     """A plan as a callable on one GPU (see `Engine`), on one stream at a time: its runs share their scratch memory."""
 
     def __init__(self, manifest: Manifest, plan: Path, *, device: torch.device) -> None:
-        """Deserialise a plan that was checked before (`load_engine` does).
+        """Deserialise a plan that was checked before (`open_pair` does).
 
         Raises:
             HybridStitchError: TensorRT does not take the plan, or the GPU's memory does not hold it.

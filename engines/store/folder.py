@@ -18,7 +18,7 @@ import json
 import shlex
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -122,13 +122,14 @@ class Store:
         """Whether all files of an engine are what the builder wrote."""
         return not any(self._problem(manifest, role) for role in manifest.files)
 
-    def assets(self) -> Path:
-        """The folder of tokenizers, scheduler and pair.json.
+    def assets(self, manifests: Iterable[Manifest] | None = None) -> Path:
+        """The folder of tokenizers, scheduler and pair.json that some engines share, by default all that are built.
 
         Raises:
             HybridStitchError: nothing is built, or the engines are of different exports.
         """
-        names = {self.manifest(component).assets for component in self.components()}
+        manifests = map(self.manifest, self.components()) if manifests is None else manifests
+        names = {manifest.assets for manifest in manifests}
         name = names.pop() if len(names) == 1 else None
         if name is None or not (self.folder / name).is_dir():
             state = "mix two exports" if names else "lack tokenizers and scheduler"

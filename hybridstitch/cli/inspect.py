@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -40,24 +39,19 @@ def add_to(commands: Any) -> None:
 
 
 def inspect(arguments: argparse.Namespace) -> None:
-    from hybridstitch.engines.backends import find_backend
-    from hybridstitch.engines.open import check_pair
-    from hybridstitch.engines.store.folder import Store, default_folder
+    from hybridstitch.engines.open import find_pair
 
     recipe = Recipe.load(arguments.pair or DEFAULT_PAIR)
     plan = make_plan(recipe, arguments.method, mask_ratio=arguments.mask_ratio)
-    backend = find_backend(arguments.backend).name
-    folder = Path(arguments.engines) if arguments.engines else default_folder(recipe.name, backend)
-    store = Store(folder, pair=recipe.name, backend=backend)
-    wanted = {"large", "small", "text_encoder", "text_encoder_2", "vae_decoder", *store.components()}
-    manifests = {name: store.manifest(name) for name in sorted(wanted)}
-    for manifest in manifests.values():
-        check_pair(manifest, store, recipe.name)
+    found = find_pair(arguments.engines, pair=recipe.name, backend=arguments.backend)
+    manifests = dict(sorted(found.manifests.items()))
     memory = _memory(manifests, recipe, plan)
     if arguments.json:
         engines = {name: manifest.as_json() for name, manifest in manifests.items()}
         print(
-            json.dumps({"folder": str(folder), "plan": plan.as_dict(), "memory": memory, "engines": engines}, indent=1)
+            json.dumps(
+                {"folder": str(found.folder), "plan": plan.as_dict(), "memory": memory, "engines": engines}, indent=1
+            )
         )
         return
     console = Console(highlight=False)

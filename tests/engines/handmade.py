@@ -6,6 +6,7 @@ import hashlib
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import onnx
 import torch
@@ -13,6 +14,9 @@ from onnx import TensorProto, helper
 from safetensors.torch import save_file
 from torch import Tensor
 
+from hybridstitch.engines.executors.engine import Engine
+from hybridstitch.engines.open import open_pair
+from hybridstitch.engines.store.folder import Store
 from hybridstitch.method.geometry import Geometry
 from hybridstitch.pairs.recipe import Recipe
 
@@ -172,3 +176,10 @@ def _external(file: Path) -> list[TensorProto]:
             tensor.external_data.add(key=key, value=str(value))
         tensors.append(tensor)
     return tensors
+
+
+def open_engine(folder: Path, component: str, *, backend: str, pair: str | None = None, **options: Any) -> Engine:
+    """One engine of what is built in a folder; pair: by default the one whose engines it holds."""
+    store = Store(folder)
+    known = store.manifest(component).pair if component in store.components() else store.pair
+    return open_pair(folder, pair=pair or known, backend=backend, needed=[component], **options).engine(component)

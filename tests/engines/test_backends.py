@@ -14,11 +14,11 @@ from hybridstitch.engines.backends import BACKENDS, Hardware, find_backend, hard
 from hybridstitch.engines.builders.options import BuildOptions, rtx_targets
 from hybridstitch.engines.builders.pair import build_pair
 from hybridstitch.engines.doctor import obstacle
-from hybridstitch.engines.open import load_engine, load_manifest
+from hybridstitch.engines.store.folder import Store
 from hybridstitch.engines.store.manifest import check_usable, outdated
 from hybridstitch.method.errors import HybridStitchError
 
-from .handmade import make_recipe
+from .handmade import make_recipe, open_engine
 
 
 def test_an_unknown_backend_is_refused_with_the_known_ones(exported, tmp_path):
@@ -26,7 +26,7 @@ def test_an_unknown_backend_is_refused_with_the_known_ones(exported, tmp_path):
     for call in (
         lambda: find_backend("openvino"),
         lambda: build_pair(make_recipe(), exported, tmp_path, "openvino"),
-        lambda: load_engine(tmp_path, "large", backend="openvino"),
+        lambda: open_engine(tmp_path, "large", backend="openvino"),
         lambda: BuildOptions().check("openvino"),
     ):
         with pytest.raises(HybridStitchError) as caught:
@@ -102,7 +102,7 @@ def test_a_backend_on_the_wrong_device_is_refused(built):
     with pytest.raises(
         HybridStitchError, match=r"backend onnxruntime runs on the CPU, not on meta; for a GPU use --backend"
     ):
-        load_engine(built, "large", backend="onnxruntime", device="meta")
+        open_engine(built, "large", backend="onnxruntime", device="meta")
 
 
 def test_the_cpu_has_a_name_and_no_compute_capability():
@@ -164,7 +164,7 @@ def test_a_plan_runs_on_its_version_or_if_built_for_it_on_later_ones_of_its_majo
 ):
     monkeypatch.setattr(type(BACKENDS["tensorrt"]), "version", here)
     monkeypatch.setattr(type(BACKENDS["tensorrt"]), "installed", True)
-    manifest = replace(load_manifest(built, "large"), backend="tensorrt", backend_version="11.3", options=options)
+    manifest = replace(Store(built).manifest("large"), backend="tensorrt", backend_version="11.3", options=options)
     assert outdated(manifest) == ([] if runs else [f"it was built by TensorRT 11.3, here is {here}"])
 
 
@@ -183,7 +183,7 @@ def test_a_plan_runs_on_its_version_or_if_built_for_it_on_later_ones_of_its_majo
 def test_a_plan_runs_on_the_gpu_it_was_built_for_or_on_those_it_covers(built, targets, here, runs, monkeypatch):
     monkeypatch.setattr(type(BACKENDS["tensorrt"]), "version", "11.4")
     manifest = replace(
-        load_manifest(built, "large"),
+        Store(built).manifest("large"),
         backend="tensorrt",
         backend_version="11.4",
         hardware=Hardware("NVIDIA L4", "8.9"),

@@ -7,15 +7,14 @@ import torch
 from torch.testing import assert_close
 
 from hybridstitch.engines.executors.engine import check_finite
-from hybridstitch.engines.open import load_engine
 from hybridstitch.method.errors import HybridStitchError
 
-from .handmade import compute, random_inputs, weights
+from .handmade import compute, open_engine, random_inputs, weights
 
 
 @pytest.fixture(scope="module")
 def large(built):
-    return load_engine(built, "large", backend="onnxruntime", threads=1)
+    return open_engine(built, "large", backend="onnxruntime", threads=1)
 
 
 def same(actual: torch.Tensor, expected: torch.Tensor) -> None:
@@ -130,7 +129,7 @@ def test_a_wrong_output_tensor_is_refused(large, outputs, message):
 
 
 def test_a_closed_engine_says_so(built):
-    engine = load_engine(built, "small", backend="onnxruntime", threads=1)
+    engine = open_engine(built, "small", backend="onnxruntime", threads=1)
     engine.close()
     with pytest.raises(HybridStitchError, match="the small engine is closed"):
         engine(random_inputs(2, 16, None))
@@ -138,7 +137,7 @@ def test_a_closed_engine_says_so(built):
 
 def test_threads_must_be_positive(built):
     with pytest.raises(HybridStitchError, match="threads must be a whole number from 1 to 1024, not 0"):
-        load_engine(built, "small", backend="onnxruntime", threads=0)
+        open_engine(built, "small", backend="onnxruntime", threads=0)
 
 
 @pytest.mark.parametrize(

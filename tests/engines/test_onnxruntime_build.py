@@ -11,7 +11,7 @@ from onnx import TensorProto, helper
 from hybridstitch.engines.builders.graph import read_graph
 from hybridstitch.engines.builders.onnxruntime_plan import _explain
 from hybridstitch.engines.builders.pair import build_pair
-from hybridstitch.engines.open import load_manifest
+from hybridstitch.engines.store.folder import Store
 from hybridstitch.method.errors import HybridStitchError
 
 from .handmade import make_recipe, write_export
@@ -54,7 +54,7 @@ def test_a_graph_that_onnx_runtime_does_not_take_is_told_and_nothing_is_left(exp
     with pytest.raises(HybridStitchError, match=r"ONNX Runtime refuses the small graph: .*Unheard"):
         build_pair(make_recipe(), export, tmp_path / "build", components=["small"])
     with pytest.raises(HybridStitchError, match=r"the small engine of pair '\S+' is not built"):
-        load_manifest(tmp_path / "build", "small")
+        Store(tmp_path / "build").manifest("small")
     assert not list((tmp_path / "build" / "small").iterdir())
 
 

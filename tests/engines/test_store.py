@@ -20,12 +20,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from hybridstitch.engines.builders.pair import Progress, build_pair
-from hybridstitch.engines.open import assets_folder, load_engine, load_manifest, position_file
+from hybridstitch.engines.open import open_pair
 from hybridstitch.engines.store import manifest as manifest_module
 from hybridstitch.engines.store.folder import MANIFEST, Store
 from hybridstitch.method.errors import HybridStitchError
 
-from .handmade import make_recipe, random_inputs, write_component, write_export
+from .handmade import make_recipe, open_engine, random_inputs, write_component, write_export
 
 REPOSITORY = Path(__file__).parents[2]
 REBUILD = r"hybridstitch-trt build --pair mini --backend onnxruntime --out \S+mini/onnxruntime$"
@@ -101,17 +101,19 @@ def test_a_built_folder_needs_nothing_of_the_export(export, folder):
     build(export, folder)
     position = load_file(export / "large" / "position.safetensors")["position"]
     shutil.rmtree(export)
-    assert torch.equal(load_file(position_file(folder, "large"))["position"], position)
-    assert json.loads((assets_folder(folder) / "scheduler" / "scheduler_config.json").read_text()) == {"shift": 3.0}
-    assert load_manifest(folder, "large").geometry is not None
-    load_engine(folder, "large", backend="onnxruntime", threads=1)(random_inputs(2, 16, 0))
+    assert torch.equal(
+        open_pair(folder, pair="mini", backend="onnxruntime", needed=["large"]).positions("large"), position
+    )
+    assert json.loads((Store(folder).assets() / "scheduler" / "scheduler_config.json").read_text()) == {"shift": 3.0}
+    assert Store(folder).manifest("large").geometry is not None
+    open_engine(folder, "large", backend="onnxruntime", threads=1)(random_inputs(2, 16, 0))
 
 
 def test_changed_assets_are_taken_over_without_rebuilding(export, folder):
     build(export, folder)
     (export / "assets" / "scheduler" / "scheduler_config.json").write_text('{"shift": 1.0}')
     assert set(states(build(export, folder)).values()) == {"unchanged"}
-    assert json.loads((assets_folder(folder) / "scheduler" / "scheduler_config.json").read_text()) == {"shift": 1.0}
+    assert json.loads((Store(folder).assets() / "scheduler" / "scheduler_config.json").read_text()) == {"shift": 1.0}
     build(export, folder)
     assert len(list(folder.glob("assets-*"))) == 1
 
@@ -121,7 +123,7 @@ def test_engines_of_two_exports_are_not_run_together(export, folder):
     (export / "assets" / "scheduler" / "scheduler_config.json").write_text('{"shift": 1.0}')
     build(export, folder, components=["small"])
     with pytest.raises(HybridStitchError, match=rf"the engines in \S+ mix two exports. Build them again: {REBUILD}"):
-        assets_folder(folder)
+        Store(folder).assets()
 
 
 def name_hashes(export: Path) -> None:
@@ -143,9 +145,9 @@ def test_a_rebuild_for_other_weights_that_dies_between_two_engines_is_noticed_un
     name_hashes(export)
     build(export, folder, components=[changed if last == "small" else "large"])  # where it died
     with pytest.raises(HybridStitchError, match=r"mix two exports"):
-        assets_folder(folder)
+        Store(folder).assets()
     build(export, folder)
-    assert assets_folder(folder).is_dir()
+    assert Store(folder).assets().is_dir()
 
 
 def test_an_engine_that_the_pair_no_longer_has_goes_with_the_next_build(export, folder):
@@ -157,7 +159,7 @@ def test_an_engine_that_the_pair_no_longer_has_goes_with_the_next_build(export, 
     (export / "assets" / "scheduler" / "scheduler_config.json").write_text('{"shift": 1.0}')
     build(export, folder)
     assert Store(folder).components() == ["large", "small"]
-    assert assets_folder(folder).is_dir()
+    assert Store(folder).assets().is_dir()
 
 
 def test_the_command_that_builds_again_can_be_pasted(tmp_path):
@@ -173,7 +175,7 @@ def test_a_build_killed_at_any_moment_leaves_the_engine_as_it_was(export, folder
     assert run_killed(export, folder, moment) == -signal.SIGKILL
     after = content(folder)
     assert {name: after[name] for name in before} == before
-    load_engine(folder, "large", backend="onnxruntime", threads=1)(random_inputs(2, 16, 0))
+    open_engine(folder, "large", backend="onnxruntime", threads=1)(random_inputs(2, 16, 0))
 
     report = build(export, folder, components=["large"])
     assert states(report) == {"large": "built"}
@@ -220,7 +222,7 @@ def test_two_builds_at_once_take_turns(export, folder):
     said = sorted(build.communicate(timeout=120)[0].strip() for build in builds)
     assert [build.returncode for build in builds] == [0, 0]
     assert said == ["built built", "unchanged unchanged"]
-    load_engine(folder, "large", backend="onnxruntime", threads=1)
+    open_engine(folder, "large", backend="onnxruntime", threads=1)
 
 
 def test_a_waiting_build_says_so_and_goes_on_after_the_other(export, folder):
@@ -246,7 +248,7 @@ def test_engines_that_were_not_built_are_told_with_the_folder_and_the_command(tm
         "Build it: hybridstitch-trt build --pair demo --backend onnxruntime"
     )
     with pytest.raises(HybridStitchError) as caught:
-        load_engine(Path("build/demo/onnxruntime"), "large", backend="onnxruntime")
+        open_engine(Path("build/demo/onnxruntime"), "large", backend="onnxruntime")
     assert str(caught.value) == expected
 
 
@@ -258,7 +260,7 @@ def test_a_plan_cut_short_is_told_before_it_is_read(export, folder):
     with pytest.raises(
         HybridStitchError, match=rf"plan-\S+ is cut short: {size // 2} of {size} bytes. Build it again: {REBUILD}"
     ):
-        load_engine(folder, "large", backend="onnxruntime")
+        open_engine(folder, "large", backend="onnxruntime")
 
 
 def test_a_foreign_file_in_the_plan_s_place_is_told(export, folder):
@@ -268,7 +270,7 @@ def test_a_foreign_file_in_the_plan_s_place_is_told(export, folder):
     with pytest.raises(
         HybridStitchError, match=r"plan-\S+ is not the file that was built: its checksum differs. Build"
     ):
-        load_engine(folder, "large", backend="onnxruntime")
+        open_engine(folder, "large", backend="onnxruntime")
 
 
 def test_a_plan_is_read_in_full_once_and_again_when_it_changed(export, folder, monkeypatch):
@@ -278,24 +280,24 @@ def test_a_plan_is_read_in_full_once_and_again_when_it_changed(export, folder, m
         "hybridstitch.engines.store.digests.file_sha256", lambda path: read.append(path.name) or "another"
     )
     assert set(states(build(export, folder)).values()) == {"unchanged"}
-    Store(folder).check_files(load_manifest(folder, "large"))
+    Store(folder).check_files(Store(folder).manifest("large"))
     assert read == []
     plan = next((folder / "large").glob("plan-*.onnx"))
     before = plan.stat()
     os.utime(plan, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
     with pytest.raises(HybridStitchError, match="its checksum differs"):
-        Store(folder).check_files(load_manifest(folder, "large"))
+        Store(folder).check_files(Store(folder).manifest("large"))
     assert read == [plan.name]
     (folder / ".digests.json").write_text("{")
     monkeypatch.undo()
-    Store(folder).check_files(load_manifest(folder, "large"))
+    Store(folder).check_files(Store(folder).manifest("large"))
 
 
 def test_a_missing_plan_is_told(export, folder):
     build(export, folder)
     next((folder / "large").glob("plan-*.onnx")).unlink()
     with pytest.raises(HybridStitchError, match=r"plan-\S+ cannot be read: No such file or directory. Build it again"):
-        load_engine(folder, "large", backend="onnxruntime")
+        open_engine(folder, "large", backend="onnxruntime")
 
 
 def change_manifest(folder: Path, **changes) -> None:
@@ -316,7 +318,7 @@ def test_an_engine_of_another_making_is_refused_with_what_differs_and_the_comman
     build(export, folder)
     change_manifest(folder, **changes)
     with pytest.raises(HybridStitchError, match=rf"{message}.*\. Build (it again|them): {REBUILD}"):
-        load_engine(folder, "large", backend="onnxruntime", pair="mini")
+        open_engine(folder, "large", backend="onnxruntime", pair="mini")
 
 
 @pytest.mark.parametrize(
@@ -336,7 +338,7 @@ def test_a_manifest_that_is_none_is_told(export, folder, text, message):
     build(export, folder)
     (folder / "large" / MANIFEST).write_text(text)
     with pytest.raises(HybridStitchError, match=message):
-        load_manifest(folder, "large")
+        Store(folder).manifest("large")
     assert states(build(export, folder)) == {"large": "built", "small": "unchanged"}
 
 
@@ -360,7 +362,7 @@ def test_a_manifest_with_values_that_no_build_writes_is_told(export, folder, cha
     build(export, folder)
     change_manifest(folder, **changes)
     with pytest.raises(HybridStitchError, match=rf"is not a manifest of this version \(.*{message}"):
-        load_manifest(folder, "large")
+        Store(folder).manifest("large")
 
 
 def test_a_manifest_cannot_point_out_of_its_folder(export, folder):
@@ -369,7 +371,7 @@ def test_a_manifest_cannot_point_out_of_its_folder(export, folder):
     files["plan"]["name"] = "../../evil.onnx"
     change_manifest(folder, files=files)
     with pytest.raises(HybridStitchError, match=r"file '../../evil.onnx' is not in its folder"):
-        load_manifest(folder, "large")
+        Store(folder).manifest("large")
 
 
 def test_files_that_are_not_ours_are_left_alone(export, folder):
@@ -482,5 +484,5 @@ def test_a_component_that_is_not_there_is_told(export, folder):
 
 
 def test_the_manifest_survives_json(built):
-    manifest = load_manifest(built, "large")
+    manifest = Store(built).manifest("large")
     assert manifest_module.Manifest.from_json(json.loads(json.dumps(manifest.as_json()))) == manifest

@@ -20,7 +20,7 @@ from hybridstitch.engines.builders import tensorrt_plan as tensorrt_build
 from hybridstitch.engines.builders.graph import read_graph
 from hybridstitch.engines.builders.options import RTX_TARGETS, BuildOptions
 from hybridstitch.engines.builders.pair import build_pair
-from hybridstitch.engines.open import load_engine, load_manifest
+from hybridstitch.engines.store.folder import Store
 from hybridstitch.export.write import write_component as export_component
 from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.models.components import text_shape, transformer
@@ -28,7 +28,7 @@ from hybridstitch.pairs.recipe import Recipe
 
 from ..models.architectures import ARCHITECTURES
 from ..models.checkpoints import recipe_of, save_checkpoint
-from .handmade import make_recipe, write_export
+from .handmade import make_recipe, open_engine, write_export
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("tensorrt_rtx") is None, reason="needs the rtx extra")
 REPOSITORY = Path(__file__).parents[2]
@@ -48,7 +48,7 @@ def export(tmp_path):
 def test_one_plan_holds_the_full_run_and_every_masked_one(export, tmp_path):
     said = []
     report = build(export, tmp_path / "plans", progress=said.append)
-    manifest = load_manifest(tmp_path / "plans", "large")
+    manifest = Store(tmp_path / "plans").manifest("large")
     assert [profile.name for profile in manifest.profiles][:2] == ["full", "masked-15"]
     assert [path.name.split("-")[0] for path in sorted((tmp_path / "plans" / "large").glob("*.plan"))] == ["plan"]
     assert report.components[0].bytes > 10_000
@@ -64,7 +64,7 @@ def test_a_transformer_with_dual_attention_builds_with_full_and_masked_profiles(
     component = transformer(checkpoint, "large", text_shape(checkpoint, 16), torch.float32, keeps_keys=True)
     export_component(component, tmp_path / "onnx" / "large", cache=tmp_path / "cache.json", say=lambda line: None)
     build_pair(recipe, tmp_path / "onnx", tmp_path / "plans", "tensorrt_rtx", options=ONE)
-    manifest = load_manifest(tmp_path / "plans", "large")
+    manifest = Store(tmp_path / "plans").manifest("large")
     assert "frozen_value.2" in manifest.inputs
     assert [profile.name for profile in manifest.profiles] == PROFILES
 
@@ -92,7 +92,7 @@ def test_a_model_of_sd3_medium_s_width_builds_in_bfloat16_with_full_and_masked_p
     component = transformer(checkpoint, "large", text_shape(checkpoint, 16), torch.bfloat16, keeps_keys=True)
     export_component(component, tmp_path / "onnx" / "large", cache=tmp_path / "cache.json", say=lambda line: None)
     build_pair(recipe, tmp_path / "onnx", tmp_path / "plans", "tensorrt_rtx", options=ONE)
-    manifest = load_manifest(tmp_path / "plans", "large")
+    manifest = Store(tmp_path / "plans").manifest("large")
     assert {spec.dtype for name, spec in manifest.inputs.items() if name != "timestep"} == {"bfloat16"}
     assert [profile.name for profile in manifest.profiles] == ["full", "masked-30", "masked-over"]
     assert manifest.profiles[0].ranges["M"][2] == 1024
@@ -109,19 +109,19 @@ def test_the_demo_pair_s_large_model_builds_into_one_plan(demo_onnx, tmp_path):
     demo = Recipe.load("demo")
     quick = demo.model_copy(update={"profiles": demo.profiles.model_copy(update={"mask_ratios": (0.3,)})})
     build_pair(quick, demo_onnx, tmp_path, "tensorrt_rtx", components=["large"], options=ONE)
-    names = [profile.name for profile in load_manifest(tmp_path, "large").profiles]
+    names = [profile.name for profile in Store(tmp_path).manifest("large").profiles]
     assert names == ["full", "masked-30", "masked-over"]
 
 
 @pytest.mark.slow
 def test_the_demo_pair_s_large_model_builds_for_every_bucket_and_gpu(demo_onnx, tmp_path):
     build_pair(Recipe.load("demo"), demo_onnx, tmp_path, "tensorrt_rtx", components=["large"])
-    assert [profile.name for profile in load_manifest(tmp_path, "large").profiles] == PROFILES
+    assert [profile.name for profile in Store(tmp_path).manifest("large").profiles] == PROFILES
 
 
 def test_without_a_gpu_plans_are_for_every_desktop_gpu_that_knows_the_dtype(export, tmp_path):
     build(export, tmp_path, "small")
-    manifest = load_manifest(tmp_path, "small")
+    manifest = Store(tmp_path).manifest("small")
     assert manifest.targets == ("SM80", "SM86", "SM89", "SM120")
     assert {"SM75", *manifest.targets} == set(RTX_TARGETS)
 
@@ -205,4 +205,4 @@ def test_running_a_plan_without_a_gpu_is_refused_in_a_line(tmp_path):
     with pytest.raises(
         HybridStitchError, match=r"no GPU for backend tensorrt_rtx: torch .*; on a CPU use --backend onnx"
     ):
-        load_engine(tmp_path, "large", backend="tensorrt_rtx")
+        open_engine(tmp_path, "large", backend="tensorrt_rtx")

@@ -12,7 +12,7 @@ from torch.testing import assert_close
 
 from hybridstitch.engines.executors import tensorrt_engine
 from hybridstitch.engines.executors.tensorrt_engine import TensorRTEngine
-from hybridstitch.engines.open import load_manifest
+from hybridstitch.engines.store.folder import Store
 from hybridstitch.engines.tensorrt_module import ERRORS_KEPT, make_log, tensorrt_module
 from hybridstitch.method.errors import HybridStitchError
 
@@ -28,7 +28,7 @@ def plan(tmp_path):
 
 @pytest.fixture
 def manifest(built, monkeypatch):
-    manifest = load_manifest(built, "large")
+    manifest = Store(built).manifest("large")
     monkeypatch.setattr(fake_tensorrt.Plan, "manifest", manifest, raising=False)
     monkeypatch.setattr(tensorrt_engine, "tensorrt_module", lambda backend: fake_tensorrt)
     monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext())

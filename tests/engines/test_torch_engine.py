@@ -7,9 +7,11 @@ import torch
 from torch.testing import assert_close
 
 from hybridstitch.engines.builders.pair import build_pair
-from hybridstitch.engines.open import load_engine, load_manifest
+from hybridstitch.engines.store.folder import Store
 from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.pairs.recipe import Recipe
+
+from .handmade import open_engine
 
 
 @pytest.fixture(scope="module")
@@ -33,8 +35,8 @@ def random_inputs(manifest, **lengths):
 
 @pytest.mark.parametrize("component", ["large", "small", "text_encoder", "text_encoder_2", "vae_decoder"])
 def test_onnx_runtime_gives_what_pytorch_gives_for_every_component(demo_engines, reference, component):
-    expected_of = load_engine(reference, component, backend="torch")
-    engine = load_engine(demo_engines, component, backend="onnxruntime")
+    expected_of = open_engine(reference, component, backend="torch")
+    engine = open_engine(demo_engines, component, backend="onnxruntime")
     text = expected_of.manifest.geometry.text_tokens if expected_of.manifest.geometry else 0
     masked = [(256, 0), (80, 176), (33, 207)] if component == "large" else [(240, 0)]
     for computed, frozen in masked:
@@ -47,7 +49,7 @@ def test_onnx_runtime_gives_what_pytorch_gives_for_every_component(demo_engines,
 
 
 def test_outputs_given_to_pytorch_are_written_in_place(reference):
-    engine = load_engine(reference, "small", backend="torch")
+    engine = open_engine(reference, "small", backend="torch")
     inputs = random_inputs(engine.manifest, B=1, M=256, T=engine.manifest.profiles[0].ranges["T"][0])
     velocity = torch.full((1, 256, 16), torch.nan)
     outputs = engine(inputs, {"velocity": velocity})
@@ -60,6 +62,6 @@ def test_a_checkpoint_that_is_gone_is_told(reference, tmp_path, monkeypatch):
 
     from hybridstitch.engines.executors.torch_engine import TorchEngine
 
-    manifest = replace(load_manifest(reference, "small"), checkpoint=str(tmp_path / "gone"))
+    manifest = replace(Store(reference).manifest("small"), checkpoint=str(tmp_path / "gone"))
     with pytest.raises(HybridStitchError, match=r"the checkpoint of the small engine, \S+gone, is no folder any more"):
         TorchEngine(manifest)

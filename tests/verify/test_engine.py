@@ -10,7 +10,6 @@ import pytest
 import torch
 from damage import damage, one_weight, swap_keys_and_values
 
-from hybridstitch.engines.open import load_engine
 from hybridstitch.engines.profiles import Profile
 from hybridstitch.engines.store.manifest import Manifest
 from hybridstitch.verify.cases import cases_for
@@ -18,7 +17,7 @@ from hybridstitch.verify.compare import CALL_BOUNDS, RUN_BOUNDS, compare, precis
 from hybridstitch.verify.engine import CaseReport, verify_engine
 from hybridstitch.verify.inputs import Material, inputs_for, picture_like
 
-from ..engines.handmade import GEOMETRY, compute, weights
+from ..engines.handmade import GEOMETRY, compute, open_engine, weights
 
 BOUNDS = CALL_BOUNDS["float32"]
 
@@ -61,7 +60,7 @@ def mine(built, tmp_path) -> Path:
 
 
 def verify(folder: Path, material: Material) -> list[CaseReport]:
-    engine = load_engine(folder, "large", backend="onnxruntime", threads=1)
+    engine = open_engine(folder, "large", backend="onnxruntime", threads=1)
     return verify_engine(engine, Reference(engine.manifest), cases_for(engine.manifest), material)
 
 
@@ -70,7 +69,7 @@ def failures(reports: list[CaseReport]) -> list[str]:
 
 
 def test_every_profile_is_called_at_its_corners_and_in_between(built):
-    manifest = load_engine(built, "large", backend="onnxruntime").manifest
+    manifest = open_engine(built, "large", backend="onnxruntime").manifest
     cases = cases_for(manifest)
     called = [dict(case.lengths) for case in cases]
     for profile in manifest.profiles:
@@ -82,14 +81,14 @@ def test_every_profile_is_called_at_its_corners_and_in_between(built):
 
 
 def test_lengths_in_between_are_odd_so_that_no_bucket_has_them(built):
-    manifest = load_engine(built, "large", backend="onnxruntime").manifest
+    manifest = open_engine(built, "large", backend="onnxruntime").manifest
     wide = replace(manifest, profiles=(Profile("wide", {"B": (1, 2, 8), "M": (16, 64, 128), "F": (32, 64, 112)}),))
     between = [case.lengths for case in cases_for(wide) if "between" in case.place]
     assert [dict(lengths) for lengths in between] == [{"B": 3, "M": 53, "F": 59}, {"B": 5, "M": 91, "F": 85}]
 
 
 def test_a_quick_verification_still_calls_every_profile(built):
-    manifest = load_engine(built, "large", backend="onnxruntime").manifest
+    manifest = open_engine(built, "large", backend="onnxruntime").manifest
     quick, thorough = cases_for(manifest, quick=True), cases_for(manifest)
     assert len(quick) < len(thorough) / 2
     assert {case.profile for case in quick} == {case.profile for case in thorough}
@@ -102,7 +101,7 @@ def test_a_healthy_engine_is_within_bounds_in_every_case(built, material):
 
 
 def test_inputs_are_the_same_for_a_seed_and_different_in_every_row(built, material):
-    engine = load_engine(built, "large", backend="onnxruntime", threads=1)
+    engine = open_engine(built, "large", backend="onnxruntime", threads=1)
     lengths = {"B": 4, "M": 5, "F": 7, "T": GEOMETRY.text_tokens}
     reference = Reference(engine.manifest)
     inputs, again = (inputs_for(engine, lengths, material, reference) for _ in range(2))
@@ -116,7 +115,7 @@ def test_inputs_are_the_same_for_a_seed_and_different_in_every_row(built, materi
 
 
 def test_frozen_keys_are_those_of_a_full_call_on_the_other_tokens(built, material):
-    engine = load_engine(built, "large", backend="onnxruntime", threads=1)
+    engine = open_engine(built, "large", backend="onnxruntime", threads=1)
     reference = Reference(engine.manifest)
     calls = []
 
@@ -164,7 +163,7 @@ def test_nan_is_caught_and_its_share_told(mine, material):
 
 
 def test_an_engine_that_cannot_run_lengths_of_its_own_profile_is_a_failure(built, material):
-    engine = load_engine(built, "large", backend="onnxruntime", threads=1)
+    engine = open_engine(built, "large", backend="onnxruntime", threads=1)
 
     class Refusing(Reference):
         def __call__(self, inputs, outputs=None):
@@ -179,7 +178,7 @@ def test_an_engine_that_cannot_run_lengths_of_its_own_profile_is_a_failure(built
 def test_no_room_for_engine_and_reference_is_one_line(built, material):
     from hybridstitch.method.errors import HybridStitchError
 
-    engine = load_engine(built, "large", backend="onnxruntime", threads=1)
+    engine = open_engine(built, "large", backend="onnxruntime", threads=1)
 
     class Large(Reference):
         def __call__(self, inputs, outputs=None):

@@ -1,0 +1,105 @@
+"""One way to open a built pair: all of it is checked before any plan is read, and what is opened belongs together."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from hybridstitch.engines.builders.pair import build_pair
+from hybridstitch.engines.executors import onnxruntime_engine
+from hybridstitch.engines.open import BuiltPair, find_pair, open_pair
+from hybridstitch.engines.store.folder import Store
+from hybridstitch.method.errors import HybridStitchError
+
+from .handmade import make_recipe, write_component
+
+NEEDED = ("large", "small")
+
+
+@pytest.fixture
+def export(exported: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(exported, tmp_path / "onnx"))
+
+
+@pytest.fixture
+def folder(export: Path, tmp_path: Path) -> Path:
+    """A built pair, to be changed."""
+    build_pair(make_recipe(), export, tmp_path / "mini" / "onnxruntime")
+    return tmp_path / "mini" / "onnxruntime"
+
+
+@pytest.fixture
+def no_plan_is_read(monkeypatch):
+    def read(*_: object, **__: object) -> None:
+        pytest.fail("a plan was opened")
+
+    monkeypatch.setattr(onnxruntime_engine.OnnxRuntimeEngine, "__init__", read)
+
+
+def opened(folder: Path, **options) -> BuiltPair:
+    return open_pair(folder, pair="mini", backend="onnxruntime", **{"needed": NEEDED, **options})
+
+
+@pytest.mark.usefixtures("no_plan_is_read")
+def test_a_missing_engine_is_told_before_any_plan_is_read(folder):
+    with pytest.raises(HybridStitchError, match="the vae_decoder engine of pair 'mini' is not built"):
+        opened(folder, needed=(*NEEDED, "vae_decoder")).engine("large")
+
+
+@pytest.mark.usefixtures("no_plan_is_read")
+def test_a_damaged_engine_is_told_before_any_other_plan_is_read(folder):
+    plan = next((folder / "small").glob("plan-*"))
+    plan.write_bytes(plan.read_bytes()[:-1])
+    with pytest.raises(HybridStitchError, match=r"small/plan-\S+ is cut short"):
+        opened(folder).engine("large")
+
+
+@pytest.mark.usefixtures("no_plan_is_read")
+def test_engines_of_two_exports_are_refused_before_any_plan_is_read(export, folder):
+    (export / "assets" / "scheduler" / "scheduler_config.json").write_text('{"shift": 1.0}')
+    build_pair(make_recipe(), export, folder, components=["small"])
+    with pytest.raises(
+        HybridStitchError, match=r"mix two exports. Build them again: "
+    ):
+        opened(folder).engine("large")
+
+
+def test_a_pair_of_another_name_is_refused_whichever_way_it_is_looked_at(folder):
+    for look in (find_pair, open_pair):
+        with pytest.raises(HybridStitchError, match="holds engines of pair 'mini', not of 'demo'"):
+            look(folder, pair="demo", backend="onnxruntime", needed=NEEDED)
+
+
+def test_a_build_that_ends_while_a_pair_is_checked_is_taken_whole(export, folder, monkeypatch):
+    before = find_pair(folder, pair="mini", backend="onnxruntime", needed=NEEDED).manifests
+    check, waiting = Store.check_files, [True]
+
+    def check_late(store, manifest):
+        if waiting and not waiting.clear():
+            write_component(export / "large", seed=1)
+            write_component(export / "small", seed=1)
+            build_pair(make_recipe(), export, folder)
+        check(store, manifest)
+
+    monkeypatch.setattr(Store, "check_files", check_late)
+    now = opened(folder).manifests
+    assert all(now[name] == Store(folder).manifest(name) != before[name] for name in NEEDED)
+
+
+def test_a_build_that_ends_after_the_check_never_mixes_its_engines_with_those_that_were_checked(export, folder):
+    pair = opened(folder)
+    pair.engine("small").close()
+    write_component(export / "large", seed=1)
+    build_pair(make_recipe(), export, folder)
+    with pytest.raises(HybridStitchError, match=r"large/\S+ is gone: the pair was built again while it was opened"):
+        pair.engine("large")
+    with pytest.raises(HybridStitchError, match="is gone"):
+        pair.positions("large")
+
+
+def test_only_a_transformer_has_positions(exported, built):
+    pair = opened(built)
+    assert pair.positions("large").shape == (8, 8, 4)
+    assert pair.geometry.position_size == 8
