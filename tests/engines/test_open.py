@@ -60,9 +60,7 @@ def test_a_damaged_engine_is_told_before_any_other_plan_is_read(folder):
 def test_engines_of_two_exports_are_refused_before_any_plan_is_read(export, folder):
     (export / "assets" / "scheduler" / "scheduler_config.json").write_text('{"shift": 1.0}')
     build_pair(make_recipe(), export, folder, components=["small"])
-    with pytest.raises(
-        HybridStitchError, match=r"mix two exports. Build them again: "
-    ):
+    with pytest.raises(HybridStitchError, match=r"mix two exports. Build them again: "):
         opened(folder).engine("large")
 
 

@@ -1,0 +1,44 @@
+"""Which model the loop calls at which step, as the models themselves see it."""
+
+import torch
+from small_pair import SmallPair
+
+from hybridstitch.method.sampler import sample
+from hybridstitch.pairs.plans import make_plan
+from hybridstitch.pairs.recipe import Recipe
+
+
+class Recorded:
+    """A pair whose calls are noted in their order."""
+
+    def __init__(self, pair: SmallPair) -> None:
+        self.models, self.calls = pair.models(), []
+
+    def __getattr__(self, name):
+        def call(*arguments):
+            self.calls.append(name)
+            return getattr(self.models, name)(*arguments)
+
+        return call
+
+
+def calls(method: str, **settings) -> list[str]:
+    pair = SmallPair()
+    recorded = Recorded(pair)
+    plan = make_plan(Recipe.load("demo"), method, steps=7, **settings)
+    sigmas = torch.linspace(1, 0, 8)
+    sample(recorded, pair.noise, sigmas, sigmas[:-1] * 1000, plan)
+    return recorded.calls
+
+
+def test_t_stitch_calls_the_small_model_for_the_first_steps_and_then_the_large_one():
+    assert calls("t-stitch", large_steps=3) == ["small"] * 4 + ["large"] * 3
+
+
+def test_srdiffusion_calls_the_large_model_for_the_first_steps_and_then_the_small_one():
+    assert calls("srdiffusion", large_steps=3, residual="off") == ["large"] * 3 + ["small"] * 4
+
+
+def test_hybrid_freezes_once_between_the_large_and_the_hybrid_stage():
+    expected = ["large"] * 2 + ["small", "freeze"] + ["hybrid"] * 3 + ["small"] * 2  # the extra call measures the gap
+    assert calls("hybrid", large_steps=2, hybrid_steps=3) == expected
