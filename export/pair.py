@@ -12,7 +12,7 @@ import torch
 from filelock import FileLock
 
 from hybridstitch.method.errors import HybridStitchError
-from hybridstitch.models.checkpoint import check_checkpoint, has_component, read_config, read_json
+from hybridstitch.models.checkpoint import check_checkpoint, has_component, read_json
 from hybridstitch.models.compatibility import check_pair
 from hybridstitch.models.component import Component
 from hybridstitch.models.components import (
@@ -23,13 +23,12 @@ from hybridstitch.models.components import (
     text_shape,
     transformer,
     vae_decoder,
-    vae_factor,
 )
 from hybridstitch.pairs.recipe import Recipe
 
 from .files import Progress, make_folder, remove_leftovers, whole_folder
 from .fingerprint import digest_text
-from .write import VERSIONS, write_component
+from .write import write_component
 
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 _ASSETS = ("tokenizer", "tokenizer_2", "tokenizer_3", "scheduler")
@@ -83,8 +82,7 @@ def export_pair(recipe: Recipe, out: Path, *, dtype: str | None = None, progress
             changed = write_component(component, out / component.name, cache=out / ".fingerprints.json", say=say)
             (written if changed else reused).append(component.name)
         _remove_others(out, components)
-        description = _description(recipe, large, text, components) | {"hashes": _hashes(out, components)}
-        _write_assets(large, out / "assets", description)
+        _write_assets(large, out / "assets", {"pair": recipe.name, "hashes": _hashes(out, components)})
     return PairExport(out, tuple(written), tuple(reused))
 
 
@@ -114,28 +112,8 @@ def _components(large: Path, small: Path, text: TextShape, dtype: torch.dtype) -
     return [*transformers, *encoders, vae_decoder(large, steady)]
 
 
-def _description(recipe: Recipe, large: Path, text: TextShape, components: list[Component]) -> dict[str, Any]:
-    """pair.json: the numbers that no graph holds."""
-    vae = read_config(large, "vae")
-    return {
-        "pair": recipe.name,
-        "components": {c.name: str(c.dtype).removeprefix("torch.") for c in components},
-        "has_t5": bool(text.t5_tokens),
-        "max_sequence_length": recipe.max_sequence_length,
-        "clip_tokens": text.clip_tokens,
-        "t5_tokens": text.t5_tokens,
-        "text_tokens": text.tokens,
-        "zero_text_tokens": text.zero_tokens,
-        "vae_factor": vae_factor(large),
-        "latent_channels": vae["latent_channels"],
-        "vae_scaling_factor": vae["scaling_factor"],
-        "vae_shift_factor": vae.get("shift_factor") or 0.0,
-        "versions": VERSIONS,
-    }
-
-
 def _write_assets(checkpoint: Path, target: Path, description: dict[str, Any]) -> None:
-    """Copy tokenizers and scheduler as they are, unless they are there already."""
+    """Copy tokenizers and scheduler as they are, beside pair.json, unless they are there already."""
     names = [name for name in _ASSETS if name != "tokenizer_3" or has_component(checkpoint, "text_encoder_3")]
     files = [path for name in names for path in sorted((checkpoint / name).rglob("*")) if path.is_file()]
     for name in names:

@@ -27,7 +27,7 @@ from hybridstitch.models.weights import StoredTensor
 from .external import place_weights, point
 from .files import Progress, whole_folder
 from .fingerprint import digest_text, fingerprint
-from .graph import OPSET, trace
+from .graph import trace
 
 VERSIONS = {
     name: metadata.version(name)
@@ -117,19 +117,13 @@ def _current(target: Path) -> dict[str, Any]:
 
 
 def _graph_json(component: Component, path: Path, weights_sha256: str) -> dict[str, Any]:
-    ports = (*component.inputs, *component.outputs)
     return {
         "component": component.name,
         "dtype": _name(component.dtype),
-        "inputs": {port.name: list(port.dims) for port in component.inputs},
-        "outputs": {port.name: list(port.dims) for port in component.outputs},
-        "dtypes": {port.name: _name(port.dtype) for port in ports},
         "geometry": asdict(component.geometry) if component.geometry else None,
         "zero_text_tokens": component.zero_text_tokens,
         "graph_sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
         "weights_sha256": weights_sha256,
-        "opset": OPSET,
-        "versions": VERSIONS,
     }
 
 
