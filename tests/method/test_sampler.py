@@ -1,5 +1,7 @@
 """Which model the loop calls at which step, as the models themselves see it."""
 
+from typing import Any
+
 import torch
 from small_pair import SmallPair
 
@@ -24,7 +26,7 @@ class Recorded:
 
 def calls(method: str, **settings) -> list[str]:
     pair = SmallPair()
-    recorded = Recorded(pair)
+    recorded: Any = Recorded(pair)
     plan = make_plan(Recipe.load("demo"), method, steps=7, **settings)
     sigmas = torch.linspace(1, 0, 8)
     sample(recorded, pair.noise, sigmas, sigmas[:-1] * 1000, plan)
