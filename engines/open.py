@@ -101,19 +101,27 @@ class BuiltPair(FoundPair):
             raise HybridStitchError(f"{gone[0]} is gone: the pair was built again while it was opened; try once more")
 
 
-def find_pair(folder: Path | str | None, *, pair: str, backend: str, needed: Sequence[str] = REQUIRED) -> FoundPair:
+def find_pair(
+    folder: Path | str | None,
+    *,
+    pair: str,
+    backend: str,
+    needed: Sequence[str] = REQUIRED,
+    argument: str | None = None,
+) -> FoundPair:
     """What is built of a pair; nothing of a plan is read.
 
     Args:
         folder: where it was built; by default build/<pair>/<backend>.
         needed: the components that must be there; others are found where they are.
+        argument: what names the pair on the command line, for messages; by default its name.
 
     Raises:
         HybridStitchError: an unknown backend; a component that is not built, or of another pair, or whose manifest is
             not of this version; the message has the command that builds it.
     """
     place = Path(folder) if folder is not None else default_folder(pair, backend)
-    store = Store(place, pair=pair, backend=find_backend(backend).name)
+    store = Store(place, pair=pair, backend=find_backend(backend).name, argument=argument)
     there = store.components()
     manifests = {name: store.manifest(name) for name in COMPONENTS if name in needed or name in there}
     for manifest in manifests.values():
@@ -132,11 +140,12 @@ def open_pair(
     device: torch.device | str | None = None,
     threads: int | None = None,
     needed: Sequence[str] = REQUIRED,
+    argument: str | None = None,
 ) -> BuiltPair:
     """A built pair, ready for its engines to be opened one by one. Plans can run code: open only what you trust.
 
     Args:
-        folder, needed: see `find_pair`.
+        folder, needed, argument: see `find_pair`.
         device: the CPU, or the current GPU for backends that need one, by default.
         threads: of onnxruntime alone; by default one for each physical core.
 
@@ -147,7 +156,7 @@ def open_pair(
     known = find_backend(backend)
     _ = known.version
     place = _device(known, device)
-    found = find_pair(folder, pair=pair, backend=backend, needed=needed)
+    found = find_pair(folder, pair=pair, backend=backend, needed=needed, argument=argument)
     while True:
         for manifest in found.manifests.values():
             check_usable(manifest, backend=backend, hardware=hardware(place), rebuild=found.store.rebuild)
@@ -156,7 +165,7 @@ def open_pair(
                 found.store.check_files(manifest)
             assets = found.store.assets(found.manifests.values())
         except HybridStitchError:
-            now = find_pair(folder, pair=pair, backend=backend, needed=needed)
+            now = find_pair(folder, pair=pair, backend=backend, needed=needed, argument=argument)
             if now.manifests == found.manifests:
                 raise
             found = now  # a build has ended since the manifests were read

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,10 @@ import torch
 from torch import Tensor
 
 from hybridstitch.method.errors import HybridStitchError
+from hybridstitch.method.sigmas import noise_levels
 
 from .checkpoint import has_component, read_config
+from .scheduler import load_scheduler
 from .weights import StoredTensor, stored_tensors
 
 # What must be equal, by component: the keys that decide, and how a person calls them.
@@ -32,6 +35,7 @@ _KEYS = {
     "text_encoder_2": {"hidden_size": "width of text_encoder_2", "projection_dim": "pooled width of text_encoder_2"},
     "text_encoder_3": {"d_model": "width of text_encoder_3"},
 }
+_STEPS, _TOKENS = (1, 4, 28, 50), (256, 4096)  # at which two schedulers are compared
 _SAMPLES = 1024  # values compared at the head, the middle and the tail of each tensor
 _TOLERANCE = 0.02  # two dtypes of one weight differ less than this share of the tensor's largest value
 
@@ -62,15 +66,16 @@ def _has(checkpoint: Path, name: str) -> bool:
 
 
 def _check_scheduler(large: Path, small: Path) -> None:
-    first, second = (_settings(read_config(folder, "scheduler")) for folder in (large, small))
-    for key in sorted({*first, *second}):
-        if first.get(key) != second.get(key):
-            raise _differ(f"scheduler setting {key}", first.get(key), second.get(key))
-
-
-def _settings(config: dict[str, Any]) -> dict[str, Any]:
-    """What a scheduler's config says, without the version that wrote it and without what is off anyway."""
-    return {key: value for key, value in config.items() if not key.startswith("_") and value not in (None, False)}
+    """Two schedulers are one where they give the same noise levels, whatever their files write out."""
+    first, second = (load_scheduler(folder / "scheduler") for folder in (large, small))
+    for steps, tokens in product(_STEPS, _TOKENS):
+        levels = [noise_levels(scheduler, steps, tokens, torch.device("cpu"))[0] for scheduler in (first, second)]
+        if torch.equal(*levels):
+            continue
+        for key in sorted(key for key in first.config if not key.startswith("_")):
+            if first.config[key] != second.config.get(key):
+                raise _differ(f"scheduler setting {key}", first.config[key], second.config.get(key))
+        raise _differ("the first noise level", *(f"{float(level[0]):g}" for level in levels))
 
 
 def _check_same_weights(large: Path, small: Path) -> None:

@@ -55,7 +55,9 @@ class HybridStitch:
         device: torch.device | str | None = None,
         threads: int | None = None,
     ) -> None:
-        built = open_pair(folder, pair=recipe.name, backend=backend, device=device, threads=threads)
+        built = open_pair(
+            folder, pair=recipe.name, backend=backend, device=device, threads=threads, argument=recipe.argument
+        )
         self.recipe, self.folder, self.backend = recipe, built.folder, backend
         self.device, self.geometry = built.device, built.geometry
         self.engines: dict[str, Engine] = {name: built.engine(name) for name in built.manifests}

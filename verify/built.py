@@ -61,7 +61,9 @@ def find_built(
         if name not in COMPONENTS:
             raise HybridStitchError(f"unknown component {name!r}; known: {', '.join(COMPONENTS)}")
     needed = (*INPUTS_NEED, *components) if components else REQUIRED
-    pair = open_pair(engines, pair=recipe.name, backend=backend, threads=threads, needed=needed)
+    pair = open_pair(
+        engines, pair=recipe.name, backend=backend, threads=threads, needed=needed, argument=recipe.argument
+    )
     names = [name for name in COMPONENTS if name in (components or pair.manifests)]
     names.sort(key=lambda name: not name.startswith("text_encoder"))
     return Built(recipe, pair), names

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import shlex
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -99,7 +100,8 @@ def build_pair(
     _check_hashes(source, graphs)
     geometry = _geometry(source)
     wanted = [_manifest(recipe, graph, geometry, known, options) for graph in graphs]
-    store = Store(Path(out_dir) if out_dir else default_folder(recipe.name, backend), pair=recipe.name, backend=backend)
+    folder = Path(out_dir) if out_dir else default_folder(recipe.name, backend)
+    store = Store(folder, pair=recipe.name, backend=backend, argument=recipe.argument)
     reports = []
     with store.locked(waiting=lambda: report(Progress("", f"waiting for another build of {store.folder}"))):
         _remove_others(store, source)
@@ -221,7 +223,7 @@ def _check_pair(source: Path, recipe: Recipe) -> None:
     if exported != recipe.name:
         raise HybridStitchError(
             f"{source} holds the export of pair {exported!r}, not of {recipe.name!r}; "
-            f"run hybridstitch-trt export --pair {recipe.name}"
+            f"run hybridstitch-trt export --pair {shlex.quote(recipe.argument or recipe.name)}"
         )
 
 

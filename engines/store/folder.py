@@ -41,9 +41,9 @@ def default_folder(pair: str, backend: str) -> Path:
     return Path("build") / pair / backend
 
 
-def rebuild_command(pair: str, backend: str, folder: Path) -> str:
-    """What a user types to build the engines of a folder."""
-    command = ["hybridstitch-trt", "build", "--pair", pair, "--backend", backend]
+def rebuild_command(pair: str, backend: str, folder: Path, argument: str | None = None) -> str:
+    """What a user types to build the engines of a folder. `argument` is what names the pair there, if not its name."""
+    command = ["hybridstitch-trt", "build", "--pair", argument or pair, "--backend", backend]
     known = default_folder(pair, backend)
     return shlex.join(command if folder.absolute() == known.absolute() else [*command, "--out", str(folder)])
 
@@ -52,19 +52,23 @@ class Store:
     """The engines of one pair for one backend.
 
     pair, backend: for what it says to users; by default the last two parts of the folder's path.
+    argument: what a user passes as --pair; by default the pair's name (see `Recipe.argument`).
     """
 
-    def __init__(self, folder: Path, *, pair: str | None = None, backend: str | None = None) -> None:
+    def __init__(
+        self, folder: Path, *, pair: str | None = None, backend: str | None = None, argument: str | None = None
+    ) -> None:
         self.folder = Path(folder)
         absolute = self.folder.absolute()
         self.pair = pair or absolute.parent.name
         self.backend = backend or absolute.name
+        self.argument = argument
         self._digests = Digests(self.folder)
 
     @property
     def rebuild(self) -> str:
         """The command that builds this folder."""
-        return rebuild_command(self.pair, self.backend, self.folder)
+        return rebuild_command(self.pair, self.backend, self.folder, self.argument)
 
     def components(self) -> list[str]:
         """The components that are built here.

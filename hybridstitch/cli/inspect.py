@@ -43,7 +43,7 @@ def inspect(arguments: argparse.Namespace) -> None:
 
     recipe = Recipe.load(arguments.pair or DEFAULT_PAIR)
     plan = make_plan(recipe, arguments.method, mask_ratio=arguments.mask_ratio)
-    found = find_pair(arguments.engines, pair=recipe.name, backend=arguments.backend)
+    found = find_pair(arguments.engines, pair=recipe.name, backend=arguments.backend, argument=recipe.argument)
     manifests = dict(sorted(found.manifests.items()))
     memory = _memory(manifests, recipe, plan)
     if arguments.json:

@@ -16,7 +16,7 @@ from hybridstitch.method.numbers import THREADS
 from hybridstitch.method.settings import METHODS, OFF, SETTINGS, settings_from
 from hybridstitch.method.size import Size
 from hybridstitch.pairs.plans import STAGE_LENGTHS, make_plan
-from hybridstitch.pairs.recipe import Recipe
+from hybridstitch.pairs.recipe import Recipe, recipe_names
 
 from .arguments import DEFAULT_PAIR, Parser, add_backend, add_pair, add_setting, place, size, whole
 from .output import mask_path, picture_paths
@@ -191,6 +191,10 @@ def _like(arguments: argparse.Namespace) -> None:
         drawn, pair = Size.parse(made["size"]), str(made["pair"])
     except (KeyError, TypeError) as error:
         raise HybridStitchError(f"{arguments.like} does not say how it was made: it lacks {error}") from None
+    if arguments.pair is None and pair not in recipe_names():
+        raise HybridStitchError(
+            f"{arguments.like} was drawn by pair {pair!r}, a recipe of its own: add --pair and that .toml file"
+        )
     if arguments.method not in (None, ours["method"]):
         raise HybridStitchError(f"--like {arguments.like} was drawn with method {ours['method']!r}; leave out --method")
     prompt = ours.pop("prompt")

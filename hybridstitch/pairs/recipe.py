@@ -83,6 +83,8 @@ class Recipe(_Strict):
     defaults: Defaults
     methods: dict[Literal["hybrid", "srdiffusion", "t-stitch"], dict[str, Any]] = Field(default_factory=dict)
     folder: Path = Field(default=Path(), exclude=True)
+    argument: str = Field(default="", exclude=True)
+    """What names this recipe on the command line: its name, or its file as it was given."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -126,10 +128,10 @@ class Recipe(_Strict):
             raise HybridStitchError(f"pair recipe {path} cannot be read: {error.strerror}") from None
         except (ValueError, RecursionError) as error:  # of TOML, UTF-8, a number or brackets beyond all bounds
             raise HybridStitchError(f"pair recipe {path} is not TOML: {error}") from None
-        if "folder" in content:
-            raise HybridStitchError(f"pair recipe {path}: unknown key 'folder'")
+        if ours := sorted(content.keys() & {"folder", "argument"}):
+            raise HybridStitchError(f"pair recipe {path}: unknown key {ours[0]!r}")
         try:
-            return cls.model_validate({**content, "folder": path.resolve().parent})
+            return cls.model_validate({**content, "folder": path.resolve().parent, "argument": str(name)})
         except ValidationError as error:
             raise HybridStitchError(f"pair recipe {path}: {first_problem(error)}") from None
 

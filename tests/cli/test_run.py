@@ -1,14 +1,16 @@
 """`hybridstitch-trt run`: what it draws, says and writes."""
 
 import json
+import shlex
 import subprocess
 import sys
 
 import pytest
 from PIL import Image
 
-from hybridstitch.cli import main
+from hybridstitch.cli import main, parser
 from hybridstitch.pairs.recipe import Recipe
+from hybridstitch.runtime.pictures import read_metadata, save_png
 
 STAR = "a large striped red star left of a small plain white circle on a navy background"
 HEART = "a large plain green heart on a grey background"
@@ -212,6 +214,39 @@ def test_a_request_that_the_engines_cannot_draw_gets_one_line_too(capsys, demo_e
 def test_engines_that_were_not_built_yet_name_the_command(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     refused(capsys, "Build it: hybridstitch-trt build --pair demo --backend onnxruntime", "--prompt", STAR)
+
+
+@pytest.fixture
+def own_recipe(tmp_path, monkeypatch):
+    """The demo pair, by a recipe of one's own that lies where the command is typed."""
+    monkeypatch.chdir(tmp_path)
+    shipped = Recipe.load("demo")
+    text = (shipped.folder / "demo.toml").read_text().replace('"demo/', f'"{shipped.folder}/demo/')
+    path = tmp_path / "my pair.toml"
+    path.write_text(text.replace('name = "demo"', 'name = "mine"'))
+    return path
+
+
+@pytest.mark.parametrize("command", ["run", "inspect", "verify"])
+def test_the_build_command_that_is_told_takes_a_recipe_of_ones_own(capsys, own_recipe, command):
+    prompt = ["--prompt", STAR] if command == "run" else []
+    assert main([command, "--pair", own_recipe.name, *prompt]) == 2
+    told = capsys.readouterr().err
+    pasted = shlex.split(told[told.index("hybridstitch-trt build") :])[1:]
+    assert Recipe.load(parser().parse_args(pasted).pair).name == "mine"
+
+
+def test_a_picture_of_a_recipe_of_ones_own_says_what_is_needed_to_draw_it_again(run, capsys, own_recipe, tmp_path):
+    first, again = tmp_path / "a.png", tmp_path / "b.png"
+    run("--prompt", HEART, *QUICK, "--out", str(first))
+    save_png(Image.open(first), first, {**read_metadata(first), "pair": "mine"})
+    refused(
+        capsys, "a.png was drawn by pair 'mine', a recipe of its own: add --pair and that .toml file", "--like", "a.png"
+    )
+    own_recipe.write_text(own_recipe.read_text().replace('name = "mine"', 'name = "demo"'))  # whose engines are here
+    code, _, stderr = run("--like", "a.png", "--pair", own_recipe.name, "--out", str(again))
+    assert code == 0, stderr
+    assert Image.open(first).tobytes() == Image.open(again).tobytes()
 
 
 def test_an_engine_file_cut_short_is_told(capsys, demo_engines, tmp_path):
