@@ -31,11 +31,13 @@ PICTURES = {
     "text": 64_000,
     "judge": 120_000,
 }  # that a stage sees; those of the transformers stand in their phases
+STEADY = Optimization(1e-3, muon_rate=2e-2, hold=1.0, save_seconds=300)
+FALLING = Optimization(7e-4, muon_rate=1.5e-2, hold=0.4, save_seconds=300)
 PHASES = {
-    "large-64": Phase(64, Budget(600_000, 64), Optimization(1e-3, muon_rate=1.5e-2, hold=1.0)),
-    "large-128": Phase(128, Budget(400_000, 32), Optimization(7e-4, muon_rate=1e-2)),
-    "small-64": Phase(64, Budget(300_000, 64), Optimization(1e-3, muon_rate=1.5e-2, hold=1.0)),
-    "small-128": Phase(128, Budget(200_000, 32), Optimization(7e-4, muon_rate=1e-2)),
+    "large-64": Phase(64, Budget(600_000, 64), STEADY),
+    "large-128": Phase(128, Budget(400_000, 32), FALLING),
+    "small-64": Phase(64, Budget(300_000, 64), STEADY),
+    "small-128": Phase(128, Budget(200_000, 32), FALLING),
 }
 STAGES = ("vae", "text", *PHASES, "judge", "ship")
 MODELS = {"large": LARGE, "small": SMALL}
@@ -167,7 +169,7 @@ def parser() -> argparse.ArgumentParser:
         "--start",
         type=Path,
         metavar="PAIR",
-        help="go on from the weights of a pair, e.g. export/pairs/demo, where no checkpoint of a stage before is left",
+        help="go on from the weights of a pair, e.g. hybridstitch/pairs/demo, where no checkpoint of a stage before is left",
     )
     found.add_argument("--pictures", type=int, help="that every stage sees, instead of its own number")
     found.add_argument("--cached", type=int, default=49_152, help="pictures encoded per size (default: %(default)s)")
