@@ -12,7 +12,7 @@ from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.transformers.transformer_sd3 import SD3Transformer2DModel
 
 from training import vae, workers
-from training.diffusion import LARGE, SMALL, Phase, build, train_phase
+from training.diffusion import LARGE, SMALL, Phase, build, spread_positions, train_phase
 from training.judge import accuracy_on_true_pictures, train_judge
 from training.latents import fill_cache
 from training.loop import Budget, Optimization
@@ -125,8 +125,9 @@ def run_transformer(run: Run, stage: str) -> None:
         nonlocal last
         transformer.save_pretrained(folder / "average")
         if time.monotonic() - last > SAMPLE_SECONDS:
-            sheet = contact_sheet(draw(pipeline, captions, phase.picture, 20, zero_tokens=1), 8)
-            sheet.save(folder / f"samples-{int(time.time())}.png")
+            with spread_positions(transformer, phase.picture):
+                images = draw(pipeline, captions, phase.picture, 20, zero_tokens=1)
+            contact_sheet(images, 8).save(folder / f"samples-{int(time.time())}.png")
             last = time.monotonic()
 
     train_phase(folder, transformer, vocabulary, cache, held_out, phase, run.seed + 5, run.compiled, keep)
@@ -169,7 +170,7 @@ def parser() -> argparse.ArgumentParser:
         "--start",
         type=Path,
         metavar="PAIR",
-        help="go on from the weights of a pair, e.g. hybridstitch/pairs/demo, where no checkpoint of a stage before is left",
+        help="go on from a pair, e.g. hybridstitch/pairs/demo, where no checkpoint of a stage before is left",
     )
     found.add_argument("--pictures", type=int, help="that every stage sees, instead of its own number")
     found.add_argument("--cached", type=int, default=49_152, help="pictures encoded per size (default: %(default)s)")

@@ -1,7 +1,8 @@
 """The two transformers of the demo pair, trained by flow matching as Stable Diffusion 3 is."""
 
+import contextlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -126,6 +127,18 @@ def positions(transformer: SD3Transformer2DModel, picture: int) -> Tensor:
     embed, side = transformer.pos_embed, picture // 8
     table = embed.cropped_pos_embed(32, 32).unflatten(1, (16, 16)).permute(0, 3, 1, 2)
     return F.avg_pool2d(table, 16 // side).flatten(2).transpose(1, 2).contiguous()
+
+
+@contextlib.contextmanager
+def spread_positions(transformer: SD3Transformer2DModel, picture: int) -> Iterator[None]:
+    """Let a transformer draw small pictures with the positions that it was trained with."""
+    embed, table = transformer.pos_embed, positions(transformer, picture)
+    whole = embed.cropped_pos_embed
+    embed.cropped_pos_embed = lambda height, width: table
+    try:
+        yield
+    finally:
+        embed.cropped_pos_embed = whole
 
 
 class Denoising(nn.Module):

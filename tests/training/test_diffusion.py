@@ -12,6 +12,7 @@ from training.diffusion import (
     draw_sigmas,
     merge_zero_tokens,
     positions,
+    spread_positions,
 )
 from training.text import FEATURES, TextSettings
 
@@ -62,6 +63,18 @@ def test_a_token_of_a_small_picture_has_the_place_that_it_covers_in_a_large_one(
     small, large = (positions(transformer, picture) for picture in (64, 128))
     assert small.shape == (1, 64, transformer.inner_dim)
     torch.testing.assert_close(small[0, 0], large[0, [0, 1, 16, 17]].mean(0))
+
+
+@torch.no_grad()
+def test_small_pictures_are_drawn_with_the_positions_that_they_were_trained_with():
+    transformer = _shaken(SMALL)
+    latents, text, pooled, timestep = _inputs(16)
+    trained, _ = Denoising(transformer).predict(latents, text, pooled, timestep, positions(transformer, 64))
+    cropped = transformer(latents, text, pooled, timestep, return_dict=False)[0]
+    with spread_positions(transformer, 64):
+        drawn = transformer(latents, text, pooled, timestep, return_dict=False)[0]
+    torch.testing.assert_close(drawn, trained, rtol=1e-5, atol=1e-6)
+    assert torch.equal(transformer(latents, text, pooled, timestep, return_dict=False)[0], cropped)
 
 
 @torch.no_grad()
