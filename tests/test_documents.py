@@ -1,0 +1,80 @@
+"""Documents say what the code does."""
+
+import argparse
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hybridstitch.cli import parser
+from hybridstitch.engines.backends import BACKENDS
+from hybridstitch.engines.builders.options import BuildOptions
+from hybridstitch.method.errors import HybridStitchError
+from hybridstitch.method.settings import SETTINGS
+
+ROOT = Path(__file__).parents[1]
+GUIDE = (ROOT / "docs" / "engines.md").read_text()
+
+
+def commands(top: argparse.ArgumentParser, name: str = "") -> dict[str, argparse.ArgumentParser]:
+    """Every command, and every action of one, by what is typed for it."""
+    found = {}
+    for action in top._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for word, below in action.choices.items():
+                found |= {f"{name} {word}".strip(): below, **commands(below, f"{name} {word}".strip())}
+    return found
+
+
+def flags(command: argparse.ArgumentParser) -> set[str]:
+    return {word for action in command._actions for word in action.option_strings if word.startswith("--")} - {"--help"}
+
+
+@pytest.mark.parametrize("command", ["export", "build", "engines list", "engines prune", "verify", "inspect", "doctor"])
+def test_the_guide_to_engines_names_every_option(command):
+    title = {"engines list": "build", "engines prune": "build"}.get(command, command)
+    section = re.search(rf"^## {title}$(.*?)(?=^## )", GUIDE, re.I | re.M | re.S)
+    assert section is not None
+    assert not {flag for flag in flags(commands(parser())[command]) if flag not in section[1]}
+
+
+def test_the_guide_to_engines_names_no_option_that_is_not_there():
+    known = set().union(*map(flags, commands(parser()).values()))
+    assert set(re.findall(r"--[a-z][a-z-]+", GUIDE)) <= known
+
+
+def test_every_key_of_a_full_recipe_is_explained():
+    for name in ("sd3", "sd35"):
+        path = ROOT / "hybridstitch" / "pairs" / f"{name}.toml"
+        content = tomllib.loads(path.read_text())
+        assert content["name"] == name
+    told = (ROOT / "hybridstitch" / "pairs" / "sd35.toml").read_text()
+    for setting in SETTINGS:
+        assert re.search(rf"^(# )?{setting} = .*$", told, re.M), setting
+
+
+def test_every_option_of_a_build_says_which_backends_have_it():
+    rows = re.findall(r"^\| `--([a-z-]+)[^`]*` \| ([^|]+) \|", GUIDE, re.M)
+    told = {flag.replace("-", "_"): set(words.split(", ")) for flag, words in rows}
+    told["workspace_gib"], told["compute_capabilities"] = told.pop("workspace"), told.pop("compute_capability")
+    samples = {
+        "workspace_gib": 1.0,
+        "optimization_level": 1,
+        "compute_capabilities": ("SM89",),
+        "timing_cache": Path("t"),
+    }
+    for option in BuildOptions.__dataclass_fields__:
+        sample: Any = samples.get(option, True)
+        have = {backend.title for backend in BACKENDS.values() if takes(backend.name, {option: sample})}
+        named = {title.title for title in BACKENDS.values() if title.name != "torch"}
+        assert (named if told[option] == {"all but torch"} else told[option]) == have, option
+
+
+def takes(backend: str, options: dict[str, Any]) -> bool:
+    try:
+        BuildOptions(**options).check(backend)
+    except HybridStitchError as error:
+        return "has no option" not in str(error)
+    return True
