@@ -17,6 +17,7 @@ from torch import Tensor
 
 from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.method.geometry import Geometry
+from hybridstitch.method.numbers import THREADS, whole
 from hybridstitch.models.component import COMPONENTS, REQUIRED
 
 from .backends import Backend, find_backend, hardware, require_gpu
@@ -70,7 +71,7 @@ class BuiltPair(FoundPair):
         if backend.name == "torch":
             from .executors.torch_engine import TorchEngine  # a slow import
 
-            return TorchEngine(manifest, device=self.device)
+            return TorchEngine(manifest, device=self.device, threads=self.threads)
         plan = self.store.file(manifest, "plan")
         if plan is None:
             raise HybridStitchError(f"{self.folder / component} has no plan. Build it again: {self.store.rebuild}")
@@ -147,12 +148,13 @@ def open_pair(
     Args:
         folder, needed, argument: see `find_pair`.
         device: the CPU, or the current GPU for backends that need one, by default.
-        threads: of onnxruntime alone; by default one for each physical core.
+        threads: CPU threads of a call, of onnxruntime (by default one for each physical core) and torch.
 
     Raises:
-        HybridStitchError: an unknown or missing backend, no GPU, or, of any component: not built, built for another
+        HybridStitchError: threads that are not 1 to 1024, an unknown or missing backend, no GPU, or, of any component: not built, built for another
             pair, version or GPU, files that are damaged; or components of two exports. Checked in this order.
     """
+    threads = None if threads is None else whole("threads", threads, THREADS)
     known = find_backend(backend)
     _ = known.version
     place = _device(known, device)

@@ -38,7 +38,7 @@ class Built:
         return self.recipe.checkpoint("small" if name == "small" else "large")
 
     def reference(self, name: str) -> Engine:
-        return open_reference(self.pair.manifests[name], self.checkpoint(name), self.pair.device)
+        return open_reference(self.pair.manifests[name], self.checkpoint(name), self.pair.device, self.pair.threads)
 
     def checkpoint_positions(self, name: str) -> Tensor:
         """A transformer's position table [S, S, D], from the checkpoint."""

@@ -46,7 +46,7 @@ class CaseReport:
         return max(self.comparisons, key=lambda found: found.severity(bounds), default=None)
 
 
-def open_reference(manifest: Manifest, checkpoint: Path, device: torch.device) -> Engine:
+def open_reference(manifest: Manifest, checkpoint: Path, device: torch.device, threads: int | None = None) -> Engine:
     """The module that an engine was exported from, with the checkpoint's weights, in the engine's dtype.
 
     It takes lengths beyond the engine's profiles, so that it can leave keys and values of any number of tokens.
@@ -57,7 +57,8 @@ def open_reference(manifest: Manifest, checkpoint: Path, device: torch.device) -
     symbols = {dim for spec in manifest.inputs.values() for dim in spec.dims if isinstance(dim, str)}
     unlimited = Profile("any", dict.fromkeys(symbols, (0, 1, UNLIMITED)))
     with enough_memory(manifest.component):
-        return TorchEngine(replace(manifest, checkpoint=str(checkpoint), profiles=(unlimited,)), device=device)
+        known = replace(manifest, checkpoint=str(checkpoint), profiles=(unlimited,))
+        return TorchEngine(known, device=device, threads=threads)
 
 
 def engine_bounds(manifest: Manifest) -> Bounds:

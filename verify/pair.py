@@ -66,7 +66,7 @@ def verify_pair(
         engines: their folder; by default build/<pair>/<backend>.
         components: some of those built; by default all, and then the stages too.
         quick: fewer lengths (see `cases_for`).
-        threads: CPU threads of ONNX Runtime.
+        threads: CPU threads of ONNX Runtime and of the reference.
         seed: of all noise.
         progress: called with what comes next, how much is done and how much there is.
 

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from hybridstitch.method.errors import HybridStitchError
-from hybridstitch.method.numbers import THREADS, whole
 
 from ..backends import ONNXRUNTIME_QUIET
 from ..store.manifest import Manifest
@@ -30,12 +29,10 @@ class OnnxRuntimeEngine:
             threads: of one call; by default one for each physical core that this process may use.
 
         Raises:
-            HybridStitchError: ONNX Runtime cannot read the plan, or threads is not 1 to 1024.
+            HybridStitchError: ONNX Runtime cannot read the plan.
         """
         import onnxruntime
 
-        if threads is not None:
-            threads = whole("threads", threads, THREADS)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = ONNXRUNTIME_QUIET
         options.intra_op_num_threads = threads or physical_cores()

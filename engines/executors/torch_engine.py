@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +22,23 @@ class TorchEngine:
     """An exported module as a callable (see `Engine`). Its weights come from the checkpoint."""
 
     def __init__(
-        self, manifest: Manifest, *, device: torch.device | str = "cpu", module: torch.nn.Module | None = None
+        self,
+        manifest: Manifest,
+        *,
+        device: torch.device | str = "cpu",
+        threads: int | None = None,
+        module: torch.nn.Module | None = None,
     ) -> None:
         """Load the module that the component was exported from, or take `module`.
+
+        Args:
+            threads: of one call on the CPU; by default what torch has for the whole process.
 
         Raises:
             HybridStitchError: the checkpoint is gone, or it does not hold the component.
         """
         self.manifest = manifest
-        self.device = torch.device(device)
+        self.device, self._threads = torch.device(device), threads
         self.dtype: torch.dtype = getattr(torch, manifest.dtype)
         self._module: Any = module if module is not None else self._load()
 
@@ -38,7 +47,8 @@ class TorchEngine:
         if self._module is None:
             raise HybridStitchError(f"the {self.manifest.component} engine is closed")
         check_call(self.manifest, self.device, inputs, outputs)
-        results = self._module(**self._arguments(inputs))
+        with _threads(self._threads):
+            results = self._module(**self._arguments(inputs))
         results = results if isinstance(results, tuple) else (results,)
         computed = dict(zip(self.manifest.outputs, results, strict=True))
         if outputs is None:
@@ -71,3 +81,17 @@ class TorchEngine:
             )
         described = describe(self.manifest.component, checkpoint, self.dtype, self.manifest.zero_text_tokens)
         return load_module(described, self.device)
+
+
+@contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    """torch knows one number for the whole process: it is lent for a call and given back."""
+    if count is None:
+        yield
+        return
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

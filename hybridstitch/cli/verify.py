@@ -59,12 +59,8 @@ def add_to(commands: Any) -> None:
 def verify(arguments: argparse.Namespace) -> int:
     """Compare and report. Returns the exit code: 0 when all is right, 1 when something is off."""
     quiet()
-    import torch
-
     from hybridstitch.verify.pair import verify_pair  # slow imports
 
-    if arguments.threads:
-        torch.set_num_threads(arguments.threads)
     with _bar() as show:
         report = verify_pair(
             arguments.pair or DEFAULT_PAIR,

@@ -57,6 +57,16 @@ def test_outputs_given_to_pytorch_are_written_in_place(reference):
     assert_close(velocity, engine(inputs)["velocity"])
 
 
+def test_threads_are_those_of_the_engine_while_it_runs_and_of_the_process_afterwards(reference):
+    before = torch.get_num_threads()
+    engine = open_engine(reference, "small", backend="torch", threads=before + 1)
+    ran = []
+    engine._module.register_forward_hook(lambda *_: ran.append(torch.get_num_threads()))
+    engine(random_inputs(engine.manifest, B=1, M=256, T=engine.manifest.profiles[0].ranges["T"][0]))
+    assert ran == [before + 1]
+    assert torch.get_num_threads() == before
+
+
 def test_a_checkpoint_that_is_gone_is_told(reference, tmp_path, monkeypatch):
     from dataclasses import replace
 
