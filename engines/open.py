@@ -18,7 +18,8 @@ from torch import Tensor
 from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.method.geometry import Geometry
 from hybridstitch.method.numbers import THREADS, whole
-from hybridstitch.models.component import COMPONENTS, REQUIRED
+from hybridstitch.models.component import COMPONENTS, REQUIRED, SOURCES
+from hybridstitch.models.weights import weight_files
 
 from .backends import Backend, find_backend, hardware, require_gpu
 from .executors.engine import Engine
@@ -151,8 +152,9 @@ def open_pair(
         threads: CPU threads of a call, of onnxruntime (by default one for each physical core) and torch.
 
     Raises:
-        HybridStitchError: threads that are not 1 to 1024, an unknown or missing backend, no GPU, or, of any component: not built, built for another
-            pair, version or GPU, files that are damaged; or components of two exports. Checked in this order.
+        HybridStitchError: threads that are not 1 to 1024, an unknown or missing backend, no GPU, or, of any component:
+            not built, built for another pair, version or GPU, files that are damaged, a checkpoint that is gone (of
+            the torch backend); or components of two exports. Checked in this order.
     """
     threads = None if threads is None else whole("threads", threads, THREADS)
     known = find_backend(backend)
@@ -165,6 +167,7 @@ def open_pair(
         try:
             for manifest in found.manifests.values():
                 found.store.check_files(manifest)
+                _check_checkpoint(manifest)
             assets = found.store.assets(found.manifests.values())
         except HybridStitchError:
             now = find_pair(folder, pair=pair, backend=backend, needed=needed, argument=argument)
@@ -173,6 +176,18 @@ def open_pair(
             found = now  # a build has ended since the manifests were read
             continue
         return BuiltPair(found.store, found.manifests, place, assets, threads)
+
+
+def _check_checkpoint(manifest: Manifest) -> None:
+    """The weights of an engine of the torch backend are in a checkpoint, which must be there still."""
+    if manifest.checkpoint is None:
+        return
+    checkpoint = Path(manifest.checkpoint)
+    if not checkpoint.is_dir():
+        raise HybridStitchError(
+            f"the checkpoint of the {manifest.component} engine, {checkpoint}, is no folder any more"
+        )
+    weight_files(checkpoint / SOURCES.get(manifest.component, manifest.component))
 
 
 def _device(backend: Backend, device: torch.device | str | None) -> torch.device:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import shutil
 import tempfile
@@ -13,6 +12,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from hybridstitch.method.errors import HybridStitchError
+
+try:
+    import fcntl
+except ImportError:  # it is Unix's alone
+    fcntl = None  # type: ignore[assignment]
 
 Progress = Callable[[str], None]
 SMALL_FILE = 16 * 1024**2
@@ -113,6 +117,8 @@ def place(source: Path, target: Path, progress: Progress) -> None:
 
 def _clone(source: Path, target: Path) -> bool:
     """A copy that shares its blocks with the original until one of them changes; see ioctl_ficlone(2)."""
+    if fcntl is None:
+        return False
     with source.open("rb") as reader, target.open("wb") as writer:
         try:
             fcntl.ioctl(writer, _FICLONE, reader.fileno())

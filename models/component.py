@@ -15,6 +15,9 @@ from hybridstitch.method.geometry import Geometry
 COMPONENTS = ("large", "small", "text_encoder", "text_encoder_2", "text_encoder_3", "vae_decoder")
 """Of a pair, in the order in which they are built."""
 
+SOURCES = {"large": "transformer", "small": "transformer", "vae_decoder": "vae"}
+"""A component's folder in its checkpoint, where it is not its name."""
+
 REQUIRED = tuple(name for name in COMPONENTS if name != "text_encoder_3")
 """Without T5, which a pair may lack."""
 

@@ -14,6 +14,8 @@ from hybridstitch.method.masks import masked_count
 from hybridstitch.method.plan import Plan
 from hybridstitch.method.size import Size
 
+from .text import text_tokens
+
 
 def group_sizes(
     engines: Mapping[str, Engine], geometry: Geometry, size: Size, plan: Plan, token_bucket: int, count: int
@@ -44,9 +46,11 @@ def _problem(
     engines: Mapping[str, Engine], geometry: Geometry, size: Size, plan: Plan, token_bucket: int, batch: int
 ) -> str | None:
     """Why an engine does not take a batch; None: all do."""
+    text = text_tokens({component: engine.manifest for component, engine in engines.items()})
     for component, engine in engines.items():
         profiles = engine.manifest.profiles
         for lengths in _calls(engine, geometry, size, plan, token_bucket, batch):
+            lengths |= {"T": text} if "T" in lengths else {}
             if not any(profile.admits(lengths) for profile in profiles):
                 return refusal(component, profiles, lengths)
     return None

@@ -71,7 +71,6 @@ class HybridStitch:
             built.assets,
             width=self.geometry.text_width,
             zero_tokens=large.manifest.zero_text_tokens,
-            t5_tokens=recipe.max_sequence_length,
             dtype=large.dtype,
         )
 

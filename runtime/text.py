@@ -11,9 +11,23 @@ import torch
 from torch import Tensor
 
 from hybridstitch.engines.executors.engine import Engine
+from hybridstitch.engines.store.manifest import Manifest
 from hybridstitch.method.errors import HybridStitchError
 
 from .engine_models import Around
+
+
+def encoder_length(manifest: Manifest) -> int:
+    """The token ids that a text encoder's engine takes, padding included: fixed when it was exported."""
+    length = manifest.inputs["input_ids"].dims[1]
+    assert isinstance(length, int)
+    return length
+
+
+def text_tokens(manifests: Mapping[str, Manifest]) -> int:
+    """T, the text tokens that a pair's encoders give the transformers."""
+    t5 = manifests.get("text_encoder_3")
+    return encoder_length(manifests["text_encoder"]) + (encoder_length(t5) if t5 is not None else 1)
 
 
 class TextEncoders:
@@ -27,7 +41,6 @@ class TextEncoders:
         engines: text_encoder, text_encoder_2 and perhaps text_encoder_3.
         tokenizers: the folder that holds tokenizer, tokenizer_2 and perhaps tokenizer_3.
         width: E, the joint text width. zero_tokens: how many zero tokens stand in for a missing T5.
-        t5_tokens: the length that T5's tokens are padded to.
     """
 
     def __init__(
@@ -37,7 +50,6 @@ class TextEncoders:
         *,
         width: int,
         zero_tokens: int,
-        t5_tokens: int,
         dtype: torch.dtype,
     ) -> None:
         from transformers import AutoTokenizer  # a slow import
@@ -46,7 +58,7 @@ class TextEncoders:
         self._has_t5 = len(engines) > 2
         names = ["tokenizer", "tokenizer_2", "tokenizer_3"][: len(engines)]
         self._tokenizers: list[Any] = [AutoTokenizer.from_pretrained(str(tokenizers / name)) for name in names]
-        self._width, self._zero_tokens, self._t5_tokens, self._dtype = width, zero_tokens, t5_tokens, dtype
+        self._width, self._zero_tokens, self._dtype = width, zero_tokens, dtype
 
     @property
     def device(self) -> torch.device:
@@ -65,8 +77,7 @@ class TextEncoders:
             raise HybridStitchError(f"the {name} is empty: say what to draw")
         if broken := [sign for sign in prompt if "\ud800" <= sign <= "\udfff"]:
             raise HybridStitchError(f"the {name} is not UTF-8 text: it holds {broken[0]!r}")
-        tokenizer = self._tokenizers[-1]
-        limit = self._limit(len(self._tokenizers) - 1)
+        tokenizer, limit = self._tokenizers[-1], encoder_length(self._engines[-1].manifest)
         ids = tokenizer(prompt, verbose=False).input_ids
         if len(ids) > limit:
             lost = tokenizer.decode(ids[limit - 1 :], skip_special_tokens=True).strip()
@@ -100,12 +111,10 @@ class TextEncoders:
                 watch(f"{engine.manifest.component}, {name},", output)
         return outputs
 
-    def _limit(self, index: int) -> int:
-        return self._t5_tokens if index == 2 else self._tokenizers[index].model_max_length
-
     def token_ids(self, index: int, prompts: Sequence[str]) -> Tensor:
         """Token ids [B, L] for the encoder of that index, padded and cut to its length."""
+        length = encoder_length(self._engines[index].manifest)
         batch = self._tokenizers[index](
-            list(prompts), padding="max_length", max_length=self._limit(index), truncation=True, return_tensors="pt"
+            list(prompts), padding="max_length", max_length=length, truncation=True, return_tensors="pt"
         )
         return batch.input_ids.to(self.device)

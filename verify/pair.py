@@ -132,7 +132,6 @@ def _material(built: Built, encoders: Mapping[str, Engine], seed: int) -> Materi
         built.pair.assets,
         width=built.pair.geometry.text_width,
         zero_tokens=built.pair.manifests["large"].zero_text_tokens,
-        t5_tokens=built.recipe.max_sequence_length,
         dtype=getattr(torch, built.pair.manifests["large"].dtype),
     )
     with torch.inference_mode(), enough_memory("text_encoder"):

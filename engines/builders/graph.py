@@ -140,6 +140,8 @@ def _read_tensors(path: Path) -> dict[str, dict[str, TensorSpec]]:
         raise HybridStitchError(f"{path} is missing; export again") from None
     except DecodeError:
         raise HybridStitchError(f"{path} is no ONNX file, or it is cut short; export again") from None
+    except OSError as error:
+        raise HybridStitchError(f"{path} cannot be read: {error.strerror}") from None
     _check_external_data(path, model)
     fixed = {tensor.name for tensor in model.graph.initializer}
     return {

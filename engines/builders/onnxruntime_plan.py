@@ -6,12 +6,12 @@ happen at load. Source: https://onnxruntime.ai/docs/performance/model-optimizati
 
 from __future__ import annotations
 
-import errno
 from pathlib import Path
 
 from hybridstitch.method.errors import HybridStitchError
 
 from ..backends import ONNXRUNTIME_QUIET
+from ..store.disk import no_space
 from .graph import Graph
 from .interrupt import interruptible
 
@@ -23,8 +23,8 @@ def build_onnxruntime(graph: Graph, workspace: Path, key: str) -> dict[str, Path
     """Optimize a component into files of `workspace` whose names carry `key`; returns them by role.
 
     Raises:
-        OSError: no space left.
-        HybridStitchError: a graph that ONNX Runtime does not take, or a dtype that it has no kernels for on a CPU.
+        HybridStitchError: no space left, a graph that ONNX Runtime does not take, or a dtype that it has no kernels for
+            on a CPU.
         KeyboardInterrupt: Ctrl-C; the build has stopped.
     """
     import onnxruntime
@@ -45,7 +45,7 @@ def build_onnxruntime(graph: Graph, workspace: Path, key: str) -> dict[str, Path
         )
     except Exception as error:  # its exceptions share no base class but this
         if any(line in str(error) for line in _DISK_TROUBLE):  # the workspace was writable a moment ago
-            raise OSError(errno.ENOSPC, str(error)) from None
+            raise no_space(workspace.parent) from None
         raise HybridStitchError(_explain(graph, error)) from None
     return {"plan": plan, "weights": weights} if weights.is_file() else {"plan": plan}
 

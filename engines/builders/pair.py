@@ -15,6 +15,7 @@ from typing import Any, Literal
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
+from torch import Tensor
 
 from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.method.geometry import Geometry
@@ -25,7 +26,7 @@ from ..backends import Backend, Hardware, find_backend, hardware, require_gpu
 from ..store.disk import require_space, writing
 from ..store.folder import Store, default_folder
 from ..store.manifest import Manifest, changes, our_version
-from .graph import Graph, PositionTable, exported_components, read_graph
+from .graph import Graph, exported_components, read_graph
 from .options import BuildOptions, rtx_targets
 from .profiles import profiles_for
 from .scratch import scratch_at
@@ -168,14 +169,16 @@ def _build(
             )
         if graph.position:
             files["position"] = workspace / f"position-{key}.safetensors"
-            _save_position(graph.position, files["position"])
+            table = graph.position.read()
+            with writing(store.folder):
+                _save_position(table, files["position"])
         now = datetime.now(UTC).isoformat(timespec="seconds")
         return store.commit(replace(wanted, seconds=round(time.perf_counter() - start, 3), built=now), files)
 
 
-def _save_position(position: PositionTable, file: Path) -> None:
+def _save_position(table: Tensor, file: Path) -> None:
     try:
-        save_file({"position": position.read()}, file)
+        save_file({"position": table}, file)
     except SafetensorError as error:  # it tells what the disk said in its own words
         full = "No space left" in str(error)
         raise OSError(errno.ENOSPC if full else errno.EIO, str(error)) from None

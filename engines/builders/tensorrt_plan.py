@@ -15,7 +15,7 @@ import torch
 
 from hybridstitch.method.errors import HybridStitchError
 
-from ..store.disk import remove
+from ..store.disk import remove, writing
 from ..store.manifest import Manifest
 from ..tensorrt_module import make_log, tensorrt_module
 from .graph import Graph
@@ -41,9 +41,9 @@ def build_tensorrt(
         report: the builder's progress.
 
     Raises:
-        OSError: no space left.
-        HybridStitchError: TensorRT is missing or does not load, a node that it does not support, not enough memory,
-            or whatever else the builder gave as its reason.
+        HybridStitchError: TensorRT is missing or does not load, a node that it does not support, not enough memory, a
+            timing cache that cannot be read, a plan that cannot be written, or whatever else the builder gave as its
+            reason.
         KeyboardInterrupt: Ctrl-C; the build has stopped.
     """
     trt = tensorrt_module(wanted.backend)
@@ -64,7 +64,8 @@ def build_tensorrt(
     if plan is None:
         raise HybridStitchError(_builder_trouble(graph, wanted, options, log))
     file = workspace / f"plan-{wanted.key[:12]}.plan"
-    file.write_bytes(memoryview(plan))
+    with writing(workspace.parent):
+        file.write_bytes(memoryview(plan))
     if options.timing_cache is not None:
         _keep_timing_cache(config, options.timing_cache, report)
     return {"plan": file}
@@ -130,8 +131,7 @@ def _configure(trt: Any, builder: Any, graph: Graph, wanted: Manifest, options: 
     if wanted.backend == "tensorrt_rtx":
         _set_targets(trt, config, wanted)
     if options.timing_cache is not None:
-        known = options.timing_cache.read_bytes() if options.timing_cache.is_file() else b""
-        cache = config.create_timing_cache(known)
+        cache = config.create_timing_cache(_known_timings(options.timing_cache))
         if cache is None or not config.set_timing_cache(cache, ignore_mismatch=False):
             raise HybridStitchError(
                 f"timing cache {options.timing_cache} is none of {wanted.backend} {wanted.backend_version} on this "
@@ -147,6 +147,14 @@ def _set_targets(trt: Any, config: Any, wanted: Manifest) -> None:
     for index, name in enumerate(names):
         if not config.set_compute_capability(getattr(trt.ComputeCapability, name), index):
             raise HybridStitchError(f"{wanted.backend} {wanted.backend_version} does not build for {name}")
+
+
+def _known_timings(file: Path) -> bytes:
+    """What earlier builds measured; nothing before the first."""
+    try:
+        return file.read_bytes() if file.is_file() else b""
+    except OSError as error:
+        raise HybridStitchError(f"timing cache {file} cannot be read: {error.strerror}; choose another file") from None
 
 
 def _keep_timing_cache(config: Any, file: Path, report: Report) -> None:

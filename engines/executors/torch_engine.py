@@ -35,7 +35,7 @@ class TorchEngine:
             threads: of one call on the CPU; by default what torch has for the whole process.
 
         Raises:
-            HybridStitchError: the checkpoint is gone, or it does not hold the component.
+            HybridStitchError: the checkpoint does not hold the component.
         """
         self.manifest = manifest
         self.device, self._threads = torch.device(device), threads
@@ -75,10 +75,6 @@ class TorchEngine:
 
     def _load(self) -> torch.nn.Module:
         checkpoint = Path(self.manifest.checkpoint or "")
-        if not checkpoint.is_dir():
-            raise HybridStitchError(
-                f"the checkpoint of the {self.manifest.component} engine, {checkpoint}, is no folder any more"
-            )
         described = describe(self.manifest.component, checkpoint, self.dtype, self.manifest.zero_text_tokens)
         return load_module(described, self.device)
 

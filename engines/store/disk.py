@@ -20,18 +20,23 @@ def writing(folder: Path) -> Iterator[None]:
     """Turn what can go wrong while a folder is written into one line.
 
     Raises:
-        HybridStitchError: no space left, or no right to write.
+        HybridStitchError: no space left, no right to write, or a file elsewhere, to be copied, that cannot be read.
     """
     try:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            free = shutil.disk_usage(_existing(folder)).free / 2**30
-            raise HybridStitchError(
-                f"no space left to write {folder}: {free:.1f} GiB free; make room or choose another --out"
-            ) from None
+            raise no_space(folder) from None
         reason = error.strerror or str(error)
+        if error.filename is not None and error.filename2 is None and not _on_the_way(Path(error.filename), folder):
+            raise HybridStitchError(f"{error.filename} cannot be read: {reason}") from None
         raise HybridStitchError(f"engines cannot be written to {folder}: {reason}; choose another --out") from None
+
+
+def no_space(folder: Path) -> HybridStitchError:
+    """The error of a disk that filled up."""
+    free = shutil.disk_usage(_existing(folder)).free / 2**30
+    return HybridStitchError(f"no space left to write {folder}: {free:.1f} GiB free; make room or choose another --out")
 
 
 def require_space(folder: Path, needed: int, what: str) -> None:
@@ -87,6 +92,12 @@ def remove(paths: Iterable[Path]) -> None:
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
+
+
+def _on_the_way(path: Path, folder: Path) -> bool:
+    """Whether a path is the folder, in it, or above it."""
+    path, folder = path.absolute(), folder.absolute()
+    return path == folder or folder in path.parents or path in folder.parents
 
 
 def _existing(folder: Path) -> Path:

@@ -179,16 +179,14 @@ class Store:
         Raises:
             HybridStitchError: no space left, or the folder cannot be written.
         """
-        space = None
+        with writing(self.folder):
+            home = self.folder / component
+            home.mkdir(exist_ok=True)
+            space = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=home))
         try:
-            with writing(self.folder):
-                home = self.folder / component
-                home.mkdir(exist_ok=True)
-                space = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=home))
-                yield space
+            yield space
         finally:
-            if space is not None:
-                shutil.rmtree(space, ignore_errors=True)
+            shutil.rmtree(space, ignore_errors=True)
 
     def commit(self, manifest: Manifest, files: Mapping[str, Path]) -> Manifest:
         """Make files (by role, in a workspace of this store, and named for good) and manifest the engine of its

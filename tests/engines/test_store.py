@@ -429,6 +429,24 @@ def test_a_disk_that_fails_while_an_engine_is_written_is_told_in_a_line(
     assert not [*folder.rglob(".building-*"), *folder.rglob("plan-*")]
 
 
+def test_an_asset_that_cannot_be_read_is_told_by_its_own_name(export, folder, monkeypatch):
+    def copyfile(source, _):
+        raise PermissionError(13, "Permission denied", str(source))
+
+    monkeypatch.setattr("shutil.copyfile", copyfile)
+    with pytest.raises(
+        HybridStitchError, match=r"onnx/assets/scheduler/scheduler_config.json cannot be read: Permission denied$"
+    ):
+        build(export, folder)
+
+
+def test_what_fails_beside_the_disk_while_an_engine_is_built_is_not_blamed_on_it(folder):
+    folder.mkdir(parents=True)
+    with pytest.raises(OSError, match="Cannot allocate memory"), Store(folder).workspace("large") as space:
+        raise OSError(12, "Cannot allocate memory")
+    assert not space.exists()
+
+
 def test_a_disk_that_is_too_small_is_told_before_the_build(export, folder, monkeypatch):
     usage = shutil.disk_usage(".")
     monkeypatch.setattr("shutil.disk_usage", lambda _: usage._replace(free=1000))

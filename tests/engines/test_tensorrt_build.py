@@ -171,6 +171,21 @@ def test_too_little_memory_is_told_with_what_is_free_and_what_to_lower(export, s
     assert said in message
 
 
+def test_a_timing_cache_that_cannot_be_read_is_told_by_its_name(tmp_path, monkeypatch):
+    def read_bytes(_):
+        raise OSError(5, "Input/output error")
+
+    file = tmp_path / "cache"
+    file.write_bytes(b"")
+    graph = read_graph(write_export(tmp_path / "onnx") / "large")
+    config = SimpleNamespace()
+    builder = SimpleNamespace(create_builder_config=lambda: config)
+    wanted = SimpleNamespace(backend="tensorrt", profiles=())
+    monkeypatch.setattr(Path, "read_bytes", read_bytes)
+    with pytest.raises(HybridStitchError, match=r"timing cache \S+cache cannot be read: Input/output error; choose"):
+        tensorrt_build._configure(None, builder, graph, wanted, BuildOptions(timing_cache=file))  # type: ignore[arg-type]
+
+
 def test_a_timing_cache_that_cannot_be_saved_loses_no_plan(tmp_path):
     said = []
     cache = SimpleNamespace(serialize=lambda: b"times")

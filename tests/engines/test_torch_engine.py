@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
+from typing import Any
+
 import pytest
 import torch
 from torch.testing import assert_close
 
 from hybridstitch.engines.builders.pair import build_pair
+from hybridstitch.engines.executors import torch_engine
+from hybridstitch.engines.open import open_pair
 from hybridstitch.engines.store.folder import Store
 from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.pairs.recipe import Recipe
@@ -59,7 +65,7 @@ def test_outputs_given_to_pytorch_are_written_in_place(reference):
 
 def test_threads_are_those_of_the_engine_while_it_runs_and_of_the_process_afterwards(reference):
     before = torch.get_num_threads()
-    engine = open_engine(reference, "small", backend="torch", threads=before + 1)
+    engine: Any = open_engine(reference, "small", backend="torch", threads=before + 1)
     ran = []
     engine._module.register_forward_hook(lambda *_: ran.append(torch.get_num_threads()))
     engine(random_inputs(engine.manifest, B=1, M=256, T=engine.manifest.profiles[0].ranges["T"][0]))
@@ -67,11 +73,23 @@ def test_threads_are_those_of_the_engine_while_it_runs_and_of_the_process_afterw
     assert torch.get_num_threads() == before
 
 
-def test_a_checkpoint_that_is_gone_is_told(reference, tmp_path, monkeypatch):
-    from dataclasses import replace
-
-    from hybridstitch.engines.executors.torch_engine import TorchEngine
-
-    manifest = replace(Store(reference).manifest("small"), checkpoint=str(tmp_path / "gone"))
-    with pytest.raises(HybridStitchError, match=r"the checkpoint of the small engine, \S+gone, is no folder any more"):
-        TorchEngine(manifest)
+@pytest.mark.parametrize(
+    ("gone", "words"),
+    [
+        (".", r"the checkpoint of the vae_decoder engine, \S+copy, is no folder any more"),
+        ("vae/diffusion_pytorch_model.safetensors", r"copy/vae holds no weights"),
+    ],
+)
+def test_a_checkpoint_that_is_gone_is_told_before_anything_is_loaded(reference, tmp_path, monkeypatch, gone, words):
+    checkpoint, folder = tmp_path / "copy", tmp_path / "torch"
+    shutil.copytree(Recipe.load("demo").checkpoint("large"), checkpoint)
+    shutil.copytree(reference, folder)
+    store = Store(folder)
+    store.update(replace(store.manifest("vae_decoder"), checkpoint=str(checkpoint)))
+    monkeypatch.setattr(torch_engine.TorchEngine, "__init__", lambda *_, **__: pytest.fail("an engine was opened"))
+    if gone == ".":
+        shutil.rmtree(checkpoint)
+    else:
+        (checkpoint / gone).unlink()
+    with pytest.raises(HybridStitchError, match=words):
+        open_pair(folder, pair="demo", backend="torch").engine("large")

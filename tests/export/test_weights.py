@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import runpy
+import sys
 
 import pytest
 import torch
@@ -83,6 +85,15 @@ def test_a_large_file_is_linked_and_a_small_one_copied(weights, tmp_path, monkey
     place(tmp_path / "alias", tmp_path / "link", print)
     assert (tmp_path / "link").read_bytes() == file.read_bytes()
     assert not (tmp_path / "link").is_symlink()
+
+
+def test_a_system_without_fcntl_links_large_files(weights, tmp_path, monkeypatch):
+    file, _ = weights
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    elsewhere = runpy.run_path(files.__file__)
+    elsewhere["place"].__globals__["SMALL_FILE"] = 0
+    elsewhere["place"](file, tmp_path / "link", print)
+    assert (tmp_path / "link").samefile(file)
 
 
 def test_a_file_that_cannot_be_linked_is_copied_with_progress(weights, tmp_path, monkeypatch):

@@ -161,6 +161,30 @@ def test_a_request_that_does_not_fit_is_refused_before_anything_runs(pipe, setti
     assert not ran
 
 
+def with_length(engine, length):
+    """An engine that takes texts of another length than the pair's tokenizers know."""
+    spec = engine.manifest.inputs["input_ids"]
+    inputs = {"input_ids": replace(spec, dims=("B", length))}
+    stand_in = InPlaceOf(engine, engine)
+    stand_in.manifest = replace(engine.manifest, inputs=inputs)
+    return stand_in
+
+
+def test_the_length_of_a_prompt_is_checked_against_the_engines_not_the_tokenizers(pipe, monkeypatch):
+    short = [with_length(pipe.engines[name], 12) for name in ("text_encoder", "text_encoder_2")]
+    monkeypatch.setattr(pipe._text, "_engines", short)
+    with pytest.raises(HybridStitchError, match=r"tokens long and the limit is 12: '.*' would be cut off"):
+        pipe.check([PROMPTS[0]])
+
+
+def test_transformers_that_do_not_take_the_encoders_text_are_told_before_anything_runs(pipe, monkeypatch):
+    monkeypatch.setitem(pipe.engines, "text_encoder", with_length(pipe.engines["text_encoder"], 12))
+    ran = []
+    with pytest.raises(HybridStitchError, match="large engine: 13 text tokens; this plan has 25"):
+        pipe(PROMPTS[0], on_step=ran.append, **QUICK)
+    assert not ran
+
+
 def test_engines_that_were_not_built_name_the_command_that_builds_them(tmp_path):
     with pytest.raises(
         HybridStitchError, match=r"is not built: .* holds none\. Build it: hybridstitch-trt build --pair demo"
