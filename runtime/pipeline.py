@@ -15,7 +15,7 @@ from hybridstitch.engines.executors.engine import Engine
 from hybridstitch.engines.open import open_pair
 from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.method.guidance import is_guided
-from hybridstitch.method.numbers import whole
+from hybridstitch.method.numbers import whole_seed
 from hybridstitch.method.sampler import Step, sample
 from hybridstitch.method.settings import PlanSettings
 from hybridstitch.method.sigmas import noise_levels
@@ -32,8 +32,6 @@ from .pictures import to_pictures
 from .result import Batch, Picture, Progress, Result, pictures_of
 from .text import TextEncoders
 from .timing import Stopwatch
-
-LARGEST_SEED = 2**63 - 1
 
 
 class HybridStitch:
@@ -178,8 +176,7 @@ class HybridStitch:
             self._text.check(negative_prompt, "negative prompt", may_be_empty=True)
         if size is not None:
             self._check_size(size)
-        last = len(prompts) - 1  # its seed counts as well
-        return whole("seed", seed, range(LARGEST_SEED - last + 1), f"from 0 to 2^63 - {last + 1}")
+        return whole_seed(seed, len(prompts))
 
     def _check_size(self, size: Size) -> None:
         tokens = self.geometry.tokens(size)

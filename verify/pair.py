@@ -12,9 +12,9 @@ from torch import Tensor
 
 from hybridstitch.engines.executors.engine import Engine
 from hybridstitch.engines.store.manifest import Manifest, our_version
-from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.method.guidance import is_guided
 from hybridstitch.method.masks import Mask
+from hybridstitch.method.numbers import whole_seed
 from hybridstitch.method.sigmas import noise_levels
 from hybridstitch.method.tokens import patchify
 from hybridstitch.models.scheduler import load_scheduler
@@ -41,7 +41,6 @@ PROMPTS = (
 """From no words to more than an encoder reads; the first is the negative prompt of the stage runs."""
 
 TRANSFORMERS = ("large", "small")
-LARGEST_SEED = 2**63 - 1
 
 Progress = Callable[[str, int, int], None]
 
@@ -75,8 +74,7 @@ def verify_pair(
             checkpoint that is gone, or not enough memory. Engines that are wrong are in the report, not raised.
     """
     start = time.perf_counter()
-    if not 0 <= seed <= LARGEST_SEED:
-        raise HybridStitchError(f"seed must be a whole number from 0 to 2^63 - 1, not {seed}")
+    seed = whole_seed(seed)
     built, names = find_built(Recipe.load(pair), engines, backend, components, threads)
     cases = {name: cases_for(built.pair.manifests[name], quick=quick) for name in names}
     whole = not components

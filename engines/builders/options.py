@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hybridstitch.method.errors import HybridStitchError
+from hybridstitch.method.numbers import whole
 
 from ..backends import BACKENDS, find_backend
 
@@ -55,8 +56,8 @@ class BuildOptions:
         known = _KNOWN[find_backend(backend).name]
         if self.workspace_gib is not None and self.workspace_gib <= 0:
             raise HybridStitchError(f"workspace must be over 0 GiB, not {self.workspace_gib:g}")
-        if self.optimization_level is not None and not 0 <= self.optimization_level <= 5:
-            raise HybridStitchError(f"optimization level must be from 0 to 5, not {self.optimization_level}")
+        if self.optimization_level is not None:
+            whole("optimization level", self.optimization_level, range(6))
         for name, value in self._given().items():
             if name not in known:
                 has = ", ".join(sorted(known)) or "none"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import math
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any, NoReturn
 
 from hybridstitch.method.errors import HybridStitchError
+from hybridstitch.method.numbers import THREADS, whole, whole_seed
 from hybridstitch.method.settings import SETTINGS
 from hybridstitch.method.size import Size
 from hybridstitch.pairs.recipe import recipe_names
@@ -29,44 +30,22 @@ class Parser(argparse.ArgumentParser):
         sys.exit(2)
 
 
-def whole(what: str, within: range | None = None) -> Callable[[str], int]:
-    """A whole number that is at least 0, or in the range."""
-    least, most = (within[0], within[-1]) if within else (0, None)
+def checked(kind: type, check: Callable[[Any], Any]) -> Callable[[str], Any]:
+    """Text of a kind, such as int, through a check whose words a refusal has."""
 
-    def parse(text: str) -> int:
+    def parse(text: str) -> Any:
+        value: Any = text
+        with suppress(ValueError):
+            value = kind(text)
         try:
-            value = int(text)
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"{what} must be a whole number, not {text!r:.40}") from None
-        if value < least:
-            raise argparse.ArgumentTypeError(f"{what} must be at least {least}, not {value}")
-        if most is not None and value > most:
-            raise argparse.ArgumentTypeError(f"{what} must be at most {most}, not {value}")
-        return value
+            return check(value)
+        except HybridStitchError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
 
     return parse
 
 
-def number(what: str) -> Callable[[str], float]:
-    """A finite number; its range is checked where it is used."""
-
-    def parse(text: str) -> float:
-        try:
-            value = float(text)
-        except ValueError:
-            value = math.nan
-        if not math.isfinite(value):
-            raise argparse.ArgumentTypeError(f"{what} must be a number, not {text!r}")
-        return value
-
-    return parse
-
-
-def size(text: str) -> Size:
-    try:
-        return Size.parse(text)
-    except HybridStitchError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+size = checked(str, Size.parse)
 
 
 def place(text: str) -> str:
@@ -79,18 +58,11 @@ def place(text: str) -> str:
 def add_setting(parser: Any, name: str) -> None:
     """The flag of a setting of the method: its type, range, words and help are the setting's."""
     setting = SETTINGS[name]
-
-    def parse(text: str) -> Any:
-        value: int | float | str = text
-        with suppress(ValueError):
-            value = text if setting.choices else setting.kind(text)
-        try:
-            return setting.checked(value)
-        except HybridStitchError as error:
-            raise argparse.ArgumentTypeError(str(error)) from None
-
+    kind = str if setting.choices else setting.kind
     metavar = "|".join(setting.choices) or setting.metavar
-    parser.add_argument(f"--{name.replace('_', '-')}", type=parse, metavar=metavar, help=setting.help)
+    parser.add_argument(
+        f"--{name.replace('_', '-')}", type=checked(kind, setting.checked), metavar=metavar, help=setting.help
+    )
 
 
 def add_pair(parser: argparse.ArgumentParser) -> None:
@@ -109,3 +81,14 @@ def add_backend(parser: argparse.ArgumentParser) -> None:
         choices=BACKENDS,
         help="what runs the engines (default: onnxruntime, on the CPU)",
     )
+
+
+def add_seed(parser: Any, default: int | None, words: str) -> None:
+    parser.add_argument(
+        "--seed", type=checked(int, whole_seed), default=default, metavar="N", help=f"{words} (default: 0)"
+    )
+
+
+def add_threads(parser: Any) -> None:
+    check = partial(whole, "threads", span=THREADS)
+    parser.add_argument("--threads", type=checked(int, check), metavar="N", help="CPU threads (default: the cores)")

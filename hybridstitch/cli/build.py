@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from hybridstitch.method.numbers import finite, whole
 from hybridstitch.pairs.recipe import Recipe
 
 if TYPE_CHECKING:
     from hybridstitch.export.pair import PairExport
 
-from .arguments import DEFAULT_PAIR, Parser, add_backend, add_pair, number, place, whole
+from .arguments import DEFAULT_PAIR, Parser, add_backend, add_pair, checked, place
 
 
 def version() -> str:
@@ -53,11 +55,14 @@ def add_build_to(commands: Any) -> None:
     )
     tensorrt = parser.add_argument_group("TensorRT")
     tensorrt.add_argument(
-        "--workspace", type=number("workspace"), metavar="GIB", help="limit of the builder's scratch memory"
+        "--workspace",
+        type=checked(float, partial(finite, "workspace")),
+        metavar="GIB",
+        help="limit of the builder's scratch memory",
     )
     tensorrt.add_argument(
         "--optimization-level",
-        type=whole("optimization-level"),
+        type=checked(int, partial(whole, "optimization level", span=range(6))),
         metavar="N",
         help="0 (quick build) to 5 (quick engine)",
     )

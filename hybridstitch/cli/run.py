@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from hybridstitch.method.errors import HybridStitchError
-from hybridstitch.method.numbers import THREADS
 from hybridstitch.method.settings import METHODS, OFF, SETTINGS, settings_from
 from hybridstitch.method.size import Size
 from hybridstitch.pairs.plans import STAGE_LENGTHS, make_plan
 from hybridstitch.pairs.recipe import Recipe, recipe_names
 
-from .arguments import DEFAULT_PAIR, Parser, add_backend, add_pair, add_setting, place, size, whole
+from .arguments import DEFAULT_PAIR, Parser, add_backend, add_pair, add_seed, add_setting, add_threads, place, size
 from .output import mask_path, picture_paths
 
 
@@ -35,9 +34,7 @@ def add_to(commands: Any) -> None:
         "--prompts-file", type=place, metavar="FILE", help="one prompt a line; empty lines and # lines are skipped"
     )
     what.add_argument("--negative-prompt", metavar="TEXT", help="what to steer away from")
-    what.add_argument(
-        "--seed", type=whole("seed"), metavar="N", help="of the first picture; picture k has N + k (default: 0)"
-    )
+    add_seed(what, None, "of the first picture; picture k has N + k")
     what.add_argument("--size", type=size, metavar="WxH", help="in pixels; one of the recipe's sizes")
     what.add_argument(
         "--like", type=place, metavar="PNG", help="take prompt, seed, size and plan from a picture that this made"
@@ -58,12 +55,7 @@ def add_to(commands: Any) -> None:
         help="where they were built (default: build/PAIR/BACKEND); plans can run code: name only folders you trust",
     )
     where.add_argument("--device", metavar="NAME", help="such as cuda:1 (default: the CPU, or the backend's GPU)")
-    where.add_argument(
-        "--threads",
-        type=whole("threads", within=THREADS),
-        metavar="N",
-        help="CPU threads (default: the cores)",
-    )
+    add_threads(where)
     where.add_argument(
         "--out", type=place, default=".", metavar="FILE|DIR", help="a .png file, or a folder (default: this one)"
     )

@@ -14,9 +14,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from hybridstitch.method.numbers import THREADS
-
-from .arguments import DEFAULT_PAIR, Parser, add_backend, add_pair, place, whole
+from .arguments import DEFAULT_PAIR, Parser, add_backend, add_pair, add_seed, add_threads, place
 from .run import quiet
 
 if TYPE_CHECKING:
@@ -46,13 +44,8 @@ def add_to(commands: Any) -> None:
         "--component", action="append", metavar="NAME", help="repeatable; only these, and no stages (default: all)"
     )
     parser.add_argument("--quick", action="store_true", help="two lengths for each profile instead of seven")
-    parser.add_argument("--seed", type=whole("seed"), default=0, metavar="N", help="of all noise (default: 0)")
-    parser.add_argument(
-        "--threads",
-        type=whole("threads", within=THREADS),
-        metavar="N",
-        help="CPU threads (default: the cores)",
-    )
+    add_seed(parser, 0, "of all noise")
+    add_threads(parser)
     parser.add_argument("--json", action="store_true", help="one JSON report on stdout instead of the table")
 
 

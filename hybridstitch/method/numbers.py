@@ -34,6 +34,15 @@ def whole(name: str, value: Any, span: range | None = None, allowed: str | None 
     return number
 
 
+def whole_seed(value: Any, images: int = 1) -> int:
+    """The seed of the first of some images, each of which has the next one; torch's generators take 63 bits.
+
+    Raises:
+        HybridStitchError: as `whole`.
+    """
+    return whole("seed", value, range(2**63 - images + 1), f"from 0 to 2^63 - {images}")
+
+
 def finite(name: str, value: Any) -> float:
     """A number of any real type as a float.
 

@@ -94,7 +94,7 @@ def test_bad_input_is_one_line_and_exit_code_2(capsys, demo_engines, tmp_path):
     refused(capsys, "unknown pair 'nope'", "--pair", "nope")
     refused(capsys, "backend torch is the reference that engines are compared with", "--backend", "torch")
     refused(capsys, "seed must be a whole number from 0", *engines, "--seed", str(2**63))
-    refused(capsys, "threads must be at least 1", "--threads", "0")
+    refused(capsys, "threads must be a whole number from 1 to 1024, not 0", "--threads", "0")
 
 
 def test_a_damaged_file_is_refused_before_anything_is_compared(capsys, demo_engines, tmp_path):

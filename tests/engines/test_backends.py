@@ -113,7 +113,7 @@ def test_the_cpu_has_a_name_and_no_compute_capability():
     ("backend", "options", "message"),
     [
         ("tensorrt", {"workspace_gib": 0}, "workspace must be over 0 GiB, not 0"),
-        ("tensorrt", {"optimization_level": 6}, "optimization level must be from 0 to 5, not 6"),
+        ("tensorrt", {"optimization_level": 6}, "optimization level must be a whole number from 0 to 5, not 6"),
         (
             "onnxruntime",
             {"workspace_gib": 1},
