@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from hybridstitch.engines.backends import find_backend
-from hybridstitch.engines.executors.engine import check_finite
-from hybridstitch.method.errors import HybridStitchError
+from hybridstitch.runtime.health import fault, peaks
 
 
 @dataclass(frozen=True)
@@ -119,15 +118,9 @@ def compare(name: str, output: Tensor, reference: Tensor, bounds: Bounds) -> Com
     """One output, of any shape, against the reference's."""
     if output.shape != reference.shape:
         return Comparison(name, f"shape {list(output.shape)}, not {list(reference.shape)}")
-    try:
-        check_finite("the reference", reference)
-    except HybridStitchError as error:
-        return Comparison(name, f"cannot be judged: {error}")
-    if not bool(output.isfinite().all()):
-        share = float((~output.isfinite()).float().mean())
-        return Comparison(name, f"NaN or infinity in {share:.1%} of its values")
-    if not bool(output.any()):
-        return Comparison(name, "all zeros")
+    for whose, tensor in (("cannot be judged: the reference gave ", reference), ("it gave ", output)):
+        if what := fault(peaks(tensor).tolist()):
+            return Comparison(name, f"{whose}{what}")
     found = _measure(name, output, reference)
     return found if found.severity(bounds) <= 1 else Comparison(**{**vars(found), "problem": _explain(found, bounds)})
 

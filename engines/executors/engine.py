@@ -59,23 +59,6 @@ class Engine(Protocol):
         ...
 
 
-def check_finite(name: str, tensor: Tensor) -> None:
-    """Refuse an output that no picture can come from. It waits for the device.
-
-    Raises:
-        HybridStitchError: NaN or infinite values, or nothing but zeros.
-    """
-    lowest, highest = (float(value) for value in torch.aminmax(tensor)) if tensor.numel() else (0.0, 0.0)
-    if not (abs(lowest) < float("inf") and abs(highest) < float("inf")):
-        share = float((~tensor.isfinite()).float().mean())
-        raise HybridStitchError(
-            f"{name} is not finite in {share:.1%} of its values: the model overflows in {_name(tensor.dtype)}; "
-            "build it in bfloat16 or float32, or check the engine with hybridstitch-trt verify"
-        )
-    if lowest == highest == 0:
-        raise HybridStitchError(f"{name} is all zeros: check the engine with hybridstitch-trt verify")
-
-
 def check_call(
     manifest: Manifest,
     device: torch.device,

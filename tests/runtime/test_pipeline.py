@@ -252,10 +252,14 @@ def test_too_little_memory_is_told_in_one_line(pipe, monkeypatch):
         pipe(PROMPTS[0], **QUICK)
 
 
-@pytest.mark.parametrize(("value", "words"), [(float("inf"), "NaN or infinity"), (0.0, "only zeros")])
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [(float("nan"), "NaN or infinity"), (float("-inf"), "NaN or infinity"), (0.0, "only zeros")],
+)
 def test_infinity_and_zeros_are_refused_as_well(value, words):
     health = Health()
     health.watch("small, step 1,", torch.ones(1, 3))
+    health.watch("small, nothing asked,", torch.ones(1, 0, 3))
     health.watch("small, step 2,", torch.full((1, 3), value))
     with pytest.raises(HybridStitchError, match=f"small, step 2, gave {words}"):
         health.check()

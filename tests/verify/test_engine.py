@@ -159,7 +159,7 @@ def test_swapped_keys_and_values_are_caught_and_named(mine, material):
 def test_nan_is_caught_and_its_share_told(mine, material):
     damage(mine, "large", one_weight(lambda _: float("nan")))
     lines = failures(verify(mine, material))
-    assert any("NaN or infinity in 100.0% of its values" in line for line in lines)
+    assert any("it gave NaN or infinity" in line for line in lines)
 
 
 def test_an_engine_that_cannot_run_lengths_of_its_own_profile_is_a_failure(built, material):
@@ -211,8 +211,8 @@ def test_rounding_to_a_dtype_is_within_its_bounds_and_not_within_the_finer_ones(
 @pytest.mark.parametrize(
     ("output", "words"),
     [
-        (torch.zeros(2, 3), "all zeros"),
-        (torch.full((2, 3), torch.inf), "NaN or infinity in 100.0% of its values"),
+        (torch.zeros(2, 3), "it gave only zeros"),
+        (torch.full((2, 3), torch.inf), "it gave NaN or infinity"),
         (torch.ones(3, 2), "shape [3, 2], not [2, 3]"),
         (-torch.ones(2, 3), "1 - cosine 2, at most"),
     ],
@@ -223,7 +223,9 @@ def test_what_is_wrong_with_an_output_is_said_in_words(output, words):
 
 def test_a_reference_that_overflows_is_no_proof_of_anything():
     broken = torch.full((2, 3), torch.nan)
-    assert "cannot be judged: the reference is not finite" in str(compare("key.0", broken, broken, BOUNDS).problem)
+    assert "cannot be judged: the reference gave NaN or infinity" in str(
+        compare("key.0", broken, broken, BOUNDS).problem
+    )
 
 
 def test_tensorrt_may_round_float32_to_tf32():
