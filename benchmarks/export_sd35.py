@@ -15,12 +15,14 @@ import resource
 import tempfile
 import time
 from pathlib import Path
+from typing import get_args
 
 import torch
 from diffusers.models.transformers.transformer_sd3 import SD3Transformer2DModel
 
 from hybridstitch.export.write import write_component
 from hybridstitch.models.components import TextShape, transformer
+from hybridstitch.pairs.recipe import Dtype
 
 TEXT = TextShape(clip_tokens=77, t5_tokens=256, zero_tokens=0)
 
@@ -64,7 +66,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--layers", type=int, default=38)
     parser.add_argument("--heads", type=int, default=38)
-    parser.add_argument("--dtype", default="bfloat16", choices=["bfloat16", "float16", "float32"])
+    parser.add_argument("--dtype", default="bfloat16", choices=get_args(Dtype))
     parser.add_argument("--keep", type=Path, help="write here and leave it")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:

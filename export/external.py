@@ -11,7 +11,8 @@ import torch
 
 from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.models.component import Component
-from hybridstitch.models.weights import DTYPES, StoredTensor, read_header
+from hybridstitch.models.dtypes import BY_TORCH
+from hybridstitch.models.weights import StoredTensor, read_header
 
 from .files import Progress, Steps, check_space, place
 
@@ -44,7 +45,7 @@ def point(model: ir.Model, placed: dict[str, StoredTensor]) -> None:
             tensor.file.name,
             tensor.offset,
             tensor.length,
-            _onnx_dtype(tensor.dtype),
+            ir.DataType(BY_TORCH[tensor.dtype].onnx),
             shape=ir.Shape(tensor.shape),
             name=name,
         )
@@ -58,11 +59,14 @@ def _convert(
     Raises:
         HybridStitchError: no space, or a weight that the dtype cannot hold.
     """
-    names = {dtype: name for name, dtype in DTYPES.items()}
     header, end = {}, 0
     for name, tensor in weights.items():
         first, end = end, end + tensor.length // tensor.dtype.itemsize * dtypes[name].itemsize
-        header[name] = {"dtype": names[dtypes[name]], "shape": tensor.shape, "data_offsets": [first, end]}
+        header[name] = {
+            "dtype": BY_TORCH[dtypes[name]].safetensors,
+            "shape": tensor.shape,
+            "data_offsets": [first, end],
+        }
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 64)  # readers that map the file like it aligned
     check_space(target.parent, end + len(text), "the converted weights")
@@ -78,11 +82,3 @@ def _convert(
             stream.write(converted.reshape(-1).view(torch.uint8).numpy().data)
             report.add(converted.nbytes)
     return read_header(target)
-
-
-def _onnx_dtype(dtype: torch.dtype) -> ir.DataType:
-    return {
-        torch.float32: ir.DataType.FLOAT,
-        torch.float16: ir.DataType.FLOAT16,
-        torch.bfloat16: ir.DataType.BFLOAT16,
-    }[dtype]

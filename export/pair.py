@@ -6,7 +6,7 @@ import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from filelock import FileLock
@@ -24,13 +24,13 @@ from hybridstitch.models.components import (
     transformer,
     vae_decoder,
 )
-from hybridstitch.pairs.recipe import Recipe
+from hybridstitch.models.dtypes import BY_NAME
+from hybridstitch.pairs.recipe import Dtype, Recipe
 
 from .files import Progress, make_folder, remove_leftovers, whole_folder
 from .fingerprint import digest_text
 from .write import write_component
 
-_DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 _ASSETS = ("tokenizer", "tokenizer_2", "tokenizer_3", "scheduler")
 
 
@@ -63,14 +63,14 @@ def export_pair(recipe: Recipe, out: Path, *, dtype: str | None = None, progress
     """
     say = progress or (lambda line: None)
     chosen = dtype or recipe.dtype
-    if chosen not in _DTYPES:
-        raise HybridStitchError(f"dtype {chosen!r} is unknown; known: {', '.join(_DTYPES)}")
+    if chosen not in get_args(Dtype):
+        raise HybridStitchError(f"dtype {chosen!r} is unknown; known: {', '.join(get_args(Dtype))}")
     large, small = recipe.checkpoint("large"), recipe.checkpoint("small")
     for checkpoint in (large, small):
         check_checkpoint(checkpoint)
     check_pair(large, small)
     text = text_shape(large, recipe.max_sequence_length)
-    components = _components(large, small, text, _DTYPES[chosen])
+    components = _components(large, small, text, BY_NAME[chosen].torch)
 
     out = Path(out)
     make_folder(out)

@@ -20,6 +20,7 @@ from safetensors.torch import save
 
 from hybridstitch.models.checkpoint import read_json
 from hybridstitch.models.component import Component
+from hybridstitch.models.dtypes import BY_TORCH
 from hybridstitch.models.load import find_weights
 from hybridstitch.models.token_transformer import POSITION_TABLE
 from hybridstitch.models.weights import StoredTensor
@@ -119,7 +120,7 @@ def _current(target: Path) -> dict[str, Any]:
 def _graph_json(component: Component, path: Path, weights_sha256: str) -> dict[str, Any]:
     return {
         "component": component.name,
-        "dtype": _name(component.dtype),
+        "dtype": BY_TORCH[component.dtype].name,
         "geometry": asdict(component.geometry) if component.geometry else None,
         "zero_text_tokens": component.zero_text_tokens,
         "graph_sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
@@ -141,7 +142,3 @@ def _write_position(component: Component, stored: StoredTensor, folder: Path) ->
             save({"position": stored.read().float().reshape(side, side, width)})
         )
     return place
-
-
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")

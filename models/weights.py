@@ -16,18 +16,8 @@ import torch
 
 from hybridstitch.method.errors import HybridStitchError
 
-DTYPES = {
-    "F64": torch.float64,
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "I64": torch.int64,
-    "I32": torch.int32,
-    "I16": torch.int16,
-    "I8": torch.int8,
-    "U8": torch.uint8,
-    "BOOL": torch.bool,
-}
+from .dtypes import BY_SAFETENSORS
+
 STEMS = ("diffusion_pytorch_model", "model")
 _LONGEST_HEADER = 100_000_000  # what the safetensors library itself accepts
 
@@ -149,9 +139,10 @@ def check_stored(wanted: dict[str, Any], stored: dict[str, StoredTensor], folder
 
 
 def _entry(file: Path, start: int, name: str, entry: dict[str, Any]) -> StoredTensor:
-    if entry["dtype"] not in DTYPES:
-        raise HybridStitchError(f"{file}: tensor {name} has dtype {entry['dtype']}; supported are {', '.join(DTYPES)}")
-    dtype, shape = DTYPES[entry["dtype"]], tuple(int(size) for size in entry["shape"])
+    if entry["dtype"] not in BY_SAFETENSORS:
+        known = ", ".join(BY_SAFETENSORS)
+        raise HybridStitchError(f"{file}: tensor {name} has dtype {entry['dtype']}; supported are {known}")
+    dtype, shape = BY_SAFETENSORS[entry["dtype"]].torch, tuple(int(size) for size in entry["shape"])
     first, last = (int(value) for value in entry["data_offsets"])
     if first < 0 or last - first != math.prod(shape) * dtype.itemsize:
         raise HybridStitchError(f"{file}: tensor {name} has {last - first} bytes, not those of its shape {shape}")

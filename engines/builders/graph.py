@@ -13,10 +13,9 @@ from torch import Tensor
 from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.method.geometry import Geometry
 from hybridstitch.models.component import COMPONENTS
+from hybridstitch.models.dtypes import BY_ONNX
 
 from ..tensors import TensorSpec
-
-_ONNX_DTYPES = {1: "float32", 6: "int32", 7: "int64", 9: "bool", 10: "float16", 16: "bfloat16"}
 
 
 @dataclass(frozen=True)
@@ -153,7 +152,7 @@ def _read_tensors(path: Path) -> dict[str, dict[str, TensorSpec]]:
 def _spec(value: Any) -> TensorSpec:
     tensor = value.type.tensor_type
     return TensorSpec(
-        dtype=_ONNX_DTYPES[tensor.elem_type],
+        dtype=BY_ONNX[tensor.elem_type].name,
         dims=tuple(dim.dim_param or dim.dim_value for dim in tensor.shape.dim),
     )
 

@@ -106,8 +106,9 @@ def _check_names(
 
 
 def _check_tensor(component: str, name: str, tensor: Tensor, spec: TensorSpec, device: torch.device) -> None:
-    if _name(tensor.dtype) != spec.dtype:
-        raise HybridStitchError(f"{component} engine: {name} is {_name(tensor.dtype)}, not {spec.dtype}")
+    given = str(tensor.dtype).removeprefix("torch.")
+    if given != spec.dtype:
+        raise HybridStitchError(f"{component} engine: {name} is {given}, not {spec.dtype}")
     if tensor.device != device:
         raise HybridStitchError(f"{component} engine: {name} is on {tensor.device}, the engine on {device}")
 
@@ -137,7 +138,3 @@ def _check_output(
         raise HybridStitchError(f"{component} engine: output {name} has shape {list(tensor.shape)}, not {list(shape)}")
     if not tensor.is_contiguous():
         raise HybridStitchError(f"{component} engine: output {name} is not contiguous in memory")
-
-
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")

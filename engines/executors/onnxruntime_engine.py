@@ -11,12 +11,11 @@ import torch
 from torch import Tensor
 
 from hybridstitch.method.errors import HybridStitchError
+from hybridstitch.models.dtypes import BY_NAME
 
 from ..backends import ONNXRUNTIME_QUIET
 from ..store.manifest import Manifest
 from .engine import check_call, output_shape
-
-_ONNX_TYPES = {"float32": 1, "int32": 6, "int64": 7, "bool": 9, "float16": 10, "bfloat16": 16}
 
 
 class OnnxRuntimeEngine:
@@ -77,7 +76,7 @@ class OnnxRuntimeEngine:
     def _bind_input(self, binding: Any, name: str, tensor: Tensor) -> Tensor:
         """Returns the tensor that must live until the run is over."""
         tensor = tensor.contiguous()
-        kind = _ONNX_TYPES[self.manifest.inputs[name].dtype]
+        kind = BY_NAME[self.manifest.inputs[name].dtype].onnx
         binding.bind_input(name, "cpu", 0, kind, list(tensor.shape), tensor.data_ptr())
         return tensor
 
@@ -85,7 +84,7 @@ class OnnxRuntimeEngine:
         if tensor is None:
             binding.bind_output(name, "cpu")
             return
-        kind = _ONNX_TYPES[self.manifest.outputs[name].dtype]
+        kind = BY_NAME[self.manifest.outputs[name].dtype].onnx
         binding.bind_output(name, "cpu", 0, kind, list(tensor.shape), tensor.data_ptr())
 
 

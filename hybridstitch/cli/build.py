@@ -9,13 +9,13 @@ from contextlib import contextmanager
 from functools import partial
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from hybridstitch.method.numbers import finite, whole
-from hybridstitch.pairs.recipe import Recipe
+from hybridstitch.pairs.recipe import Dtype, Recipe
 
 if TYPE_CHECKING:
     from hybridstitch.export.pair import PairExport
@@ -93,9 +93,7 @@ def add_build_to(commands: Any) -> None:
 
 def _add_source(parser: Parser) -> None:
     add_pair(parser)
-    parser.add_argument(
-        "--dtype", choices=("float32", "float16", "bfloat16"), help="of the graphs (default: the recipe's)"
-    )
+    parser.add_argument("--dtype", choices=get_args(Dtype), help="of the graphs (default: the recipe's)")
 
 
 def export(arguments: argparse.Namespace) -> None:
