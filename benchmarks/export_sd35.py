@@ -22,6 +22,7 @@ from diffusers.models.transformers.transformer_sd3 import SD3Transformer2DModel
 
 from hybridstitch.export.write import write_component
 from hybridstitch.models.components import TextShape, transformer
+from hybridstitch.models.digests import Digests
 from hybridstitch.pairs.recipe import Dtype
 
 TEXT = TextShape(clip_tokens=77, t5_tokens=256, zero_tokens=0)
@@ -77,7 +78,7 @@ def main() -> None:
         component = transformer(checkpoint, "large", TEXT, dtype, keeps_keys=True)
         out = folder / "export" / "large"
         out.parent.mkdir()
-        write_component(component, out, cache=folder / "fingerprints.json", say=print)
+        write_component(component, out, digests=Digests(folder), report=print)
         seconds = time.perf_counter() - start
         linked = {path.name for path in (checkpoint / "transformer").glob("*.safetensors")}
         written = sum(path.stat().st_size for path in out.iterdir() if path.name not in linked)

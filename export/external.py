@@ -10,17 +10,19 @@ import onnx_ir as ir
 import torch
 
 from hybridstitch.method.errors import HybridStitchError
+from hybridstitch.method.progress import OnProgress
 from hybridstitch.models.component import Component
+from hybridstitch.models.digests import Steps
 from hybridstitch.models.dtypes import BY_TORCH
 from hybridstitch.models.weights import StoredTensor, read_header
 
-from .files import Progress, Steps, check_space, place
+from .files import check_space, place
 
 CONVERTED = "weights.safetensors"
 
 
 def place_weights(
-    component: Component, weights: dict[str, StoredTensor], folder: Path, progress: Progress
+    component: Component, weights: dict[str, StoredTensor], folder: Path, report: OnProgress
 ) -> dict[str, StoredTensor]:
     """Put the files of the weights into `folder`; returns where each weight lies now.
 
@@ -30,9 +32,9 @@ def place_weights(
     dtypes = {name: t.dtype if name in component.kept else component.dtype for name, t in weights.items()}
     if all(tensor.dtype == dtypes[name] for name, tensor in weights.items()):
         for file in sorted({tensor.file for tensor in weights.values()}):
-            place(file, folder / file.name, progress)
+            place(file, folder / file.name, report)
         return {name: replace(tensor, file=folder / tensor.file.name) for name, tensor in weights.items()}
-    return _convert(weights, dtypes, folder / CONVERTED, progress)
+    return _convert(weights, dtypes, folder / CONVERTED, report)
 
 
 def point(model: ir.Model, placed: dict[str, StoredTensor]) -> None:
@@ -52,7 +54,7 @@ def point(model: ir.Model, placed: dict[str, StoredTensor]) -> None:
 
 
 def _convert(
-    weights: dict[str, StoredTensor], dtypes: dict[str, torch.dtype], target: Path, progress: Progress
+    weights: dict[str, StoredTensor], dtypes: dict[str, torch.dtype], target: Path, report: OnProgress
 ) -> dict[str, StoredTensor]:
     """Write the weights in other dtypes, holding one tensor at a time.
 
@@ -70,7 +72,7 @@ def _convert(
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 64)  # readers that map the file like it aligned
     check_space(target.parent, end + len(text), "the converted weights")
-    report = Steps("converting weights", end, progress)
+    steps = Steps("converting weights", end, report)
     with target.open("wb") as stream:
         stream.write(len(text).to_bytes(8, "little") + text)
         for name, tensor in weights.items():
@@ -80,5 +82,5 @@ def _convert(
                     f"{tensor.file}: tensor {tensor.name} does not fit float16; export with bfloat16 or float32"
                 )
             stream.write(converted.reshape(-1).view(torch.uint8).numpy().data)
-            report.add(converted.nbytes)
+            steps.add(converted.nbytes)
     return read_header(target)

@@ -7,18 +7,18 @@ import errno
 import os
 import shutil
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from hybridstitch.method.errors import HybridStitchError
+from hybridstitch.method.progress import OnProgress
+from hybridstitch.models.digests import Steps
 
 try:
     import fcntl
 except ImportError:  # it is Unix's alone
     fcntl = None  # type: ignore[assignment]
 
-Progress = Callable[[str], None]
 SMALL_FILE = 16 * 1024**2
 _FICLONE = 0x40049409  # from linux/fs.h
 _CHUNK = 16 * 1024**2
@@ -94,7 +94,7 @@ def check_space(folder: Path, needed: int, what: str) -> None:
         )
 
 
-def place(source: Path, target: Path, progress: Progress) -> None:
+def place(source: Path, target: Path, report: OnProgress) -> None:
     """Put a file of weights beside a graph, without doubling it where the file system allows.
 
     A small file is copied. A large one is cloned (btrfs, xfs), else hard-linked, else copied. TensorRT and ONNX
@@ -112,7 +112,7 @@ def place(source: Path, target: Path, progress: Progress) -> None:
     except OSError as error:
         if error.errno not in (errno.EXDEV, errno.EPERM, errno.EACCES, errno.EMLINK, errno.ENOTSUP):
             raise
-        _copy(source, target, progress)
+        _copy(source, target, report)
 
 
 def _clone(source: Path, target: Path) -> bool:
@@ -128,28 +128,14 @@ def _clone(source: Path, target: Path) -> bool:
     return True
 
 
-def _copy(source: Path, target: Path, progress: Progress) -> None:
+def _copy(source: Path, target: Path, report: OnProgress) -> None:
     size = source.stat().st_size
     check_space(target.parent, size, f"a copy of {source.name}")
-    report = Steps(f"copying {source.name}", size, progress)
+    steps = Steps(f"copying {source.name}", size, report)
     with source.open("rb") as reader, target.open("wb") as writer:
         while chunk := reader.read(_CHUNK):
             writer.write(chunk)
-            report.add(len(chunk))
-
-
-class Steps:
-    """Says how far a long write or read is, at most every ten seconds."""
-
-    def __init__(self, what: str, total: int, progress: Progress) -> None:
-        self._what, self._total, self._progress = what, total, progress
-        self._done, self._said = 0, time.monotonic()
-
-    def add(self, size: int) -> None:
-        self._done += size
-        if time.monotonic() - self._said >= 10:
-            self._said = time.monotonic()
-            self._progress(f"{self._what}: {_gigabytes(self._done)} of {_gigabytes(self._total)}")
+            steps.add(len(chunk))
 
 
 def _gigabytes(size: int) -> str:

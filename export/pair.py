@@ -12,6 +12,7 @@ import torch
 from filelock import FileLock
 
 from hybridstitch.method.errors import HybridStitchError
+from hybridstitch.method.progress import OnProgress, silent
 from hybridstitch.models.checkpoint import check_checkpoint, has_component, read_json
 from hybridstitch.models.compatibility import check_pair
 from hybridstitch.models.component import Component
@@ -24,10 +25,11 @@ from hybridstitch.models.components import (
     transformer,
     vae_decoder,
 )
+from hybridstitch.models.digests import Digests
 from hybridstitch.models.dtypes import BY_NAME
 from hybridstitch.pairs.recipe import Dtype, Recipe
 
-from .files import Progress, make_folder, remove_leftovers, whole_folder
+from .files import make_folder, remove_leftovers, whole_folder
 from .fingerprint import digest_text
 from .write import write_component
 
@@ -46,7 +48,7 @@ class PairExport:
     reused: tuple[str, ...]
 
 
-def export_pair(recipe: Recipe, out: Path, *, dtype: str | None = None, progress: Progress | None = None) -> PairExport:
+def export_pair(recipe: Recipe, out: Path, *, dtype: str | None = None, progress: OnProgress = silent) -> PairExport:
     """Export both transformers in token space, the text encoders and the VAE decoder.
 
     Text encoders and VAE are the large checkpoint's. The VAE decoder and T5 stay out of float16, which they overflow:
@@ -55,13 +57,12 @@ def export_pair(recipe: Recipe, out: Path, *, dtype: str | None = None, progress
     Args:
         out: the folder to write to; each component appears in it whole or not at all.
         dtype: float32, float16 or bfloat16; by default the recipe's.
-        progress: told what happens, one line at a time.
+        progress: told what happens.
 
     Raises:
         HybridStitchError: a checkpoint that is no SD3, or damaged; two that do not fit each other; a dtype that is
             not known or cannot hold the weights; a place that cannot be written or is too small.
     """
-    say = progress or (lambda line: None)
     chosen = dtype or recipe.dtype
     if chosen not in get_args(Dtype):
         raise HybridStitchError(f"dtype {chosen!r} is unknown; known: {', '.join(get_args(Dtype))}")
@@ -76,10 +77,11 @@ def export_pair(recipe: Recipe, out: Path, *, dtype: str | None = None, progress
     make_folder(out)
     written: list[str] = []
     reused: list[str] = []
+    digests = Digests(out)
     with FileLock(out / ".export.lock"):
         remove_leftovers(out)
         for component in components:
-            changed = write_component(component, out / component.name, cache=out / ".fingerprints.json", say=say)
+            changed = write_component(component, out / component.name, digests=digests, report=progress)
             (written if changed else reused).append(component.name)
         _remove_others(out, components)
         _write_assets(large, out / "assets", {"pair": recipe.name, "hashes": _hashes(out, components)})

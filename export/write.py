@@ -18,15 +18,17 @@ import onnx_ir as ir
 import torch
 from safetensors.torch import save
 
+from hybridstitch.method.progress import OnProgress, Progress, within
 from hybridstitch.models.checkpoint import read_json
 from hybridstitch.models.component import Component
+from hybridstitch.models.digests import Digests
 from hybridstitch.models.dtypes import BY_TORCH
 from hybridstitch.models.load import find_weights
 from hybridstitch.models.token_transformer import POSITION_TABLE
 from hybridstitch.models.weights import StoredTensor
 
 from .external import place_weights, point
-from .files import Progress, whole_folder
+from .files import whole_folder
 from .fingerprint import digest_text, fingerprint
 from .graph import trace
 
@@ -37,12 +39,12 @@ VERSIONS = {
 _POSITION_COPY = 16 * 1024**2  # a larger position table (bytes) is pointed to instead of copied
 
 
-def write_component(component: Component, target: Path, *, cache: Path, say: Progress) -> bool:
+def write_component(component: Component, target: Path, *, digests: Digests, report: OnProgress) -> bool:
     """Export one component to the folder `target`, unless what is there was made from the same.
 
     Args:
-        cache: where digests of checkpoint files are kept.
-        say: told what happens.
+        digests: of the checkpoint's files.
+        report: told what happens.
 
     Returns:
         Whether it was exported anew.
@@ -50,21 +52,21 @@ def write_component(component: Component, target: Path, *, cache: Path, say: Pro
     Raises:
         HybridStitchError: weights that are missing or damaged, or a place that cannot be written or is too small.
     """
-    name = component.name
+    report = within(report, component.name)
     weights = find_weights(component)
     made_from = _made_from(component)
     files = sorted({tensor.file for tensor in weights.values()})
     current = _current(target)
     with ThreadPoolExecutor(1) as reader:  # reading gigabytes takes as long as tracing, and another core
-        digest = reader.submit(fingerprint, files, cache, lambda line: say(f"{name}: {line}"))
+        digest = reader.submit(fingerprint, files, digests, report)
         if current.get("made_from") == made_from and current.get("weights_sha256") == digest.result():
-            say(f"{name}: nothing changed")
+            report(Progress("nothing changed"))
             return False
-        say(f"{name}: tracing")
+        report(Progress("tracing"))
         model = trace(component)
         weights_sha256 = digest.result()
     with whole_folder(target) as folder:
-        placed = place_weights(component, weights, folder, lambda line: say(f"{name}: {line}"))
+        placed = place_weights(component, weights, folder, report)
         point(model, placed)
         path = folder / "model.onnx"
         ir.save(model, path)
@@ -74,7 +76,7 @@ def write_component(component: Component, target: Path, *, cache: Path, say: Pro
             content["position"] = _write_position(component, placed[POSITION_TABLE], folder)
         content["files"] = {file.name: file.stat().st_size for file in sorted(folder.iterdir())}
         (folder / "graph.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    say(f"{name}: written")
+    report(Progress("written"))
     return True
 
 

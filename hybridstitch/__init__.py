@@ -8,11 +8,11 @@ from .method.errors import HybridStitchError
 
 if TYPE_CHECKING:
     from hybridstitch.runtime.pipeline import HybridStitch
-    from hybridstitch.runtime.result import Picture, Progress, Result
+    from hybridstitch.runtime.result import Picture, Result, StepProgress
 
-__all__ = ["HybridStitch", "HybridStitchError", "Picture", "Progress", "Result"]
+__all__ = ["HybridStitch", "HybridStitchError", "Picture", "Result", "StepProgress"]
 
-_HOMES = {"HybridStitch": "pipeline", "Picture": "result", "Progress": "result", "Result": "result"}
+_HOMES = {"HybridStitch": "pipeline", "Picture": "result", "Result": "result", "StepProgress": "result"}
 
 
 def __getattr__(name: str) -> Any:

@@ -29,7 +29,7 @@ from .engine_models import EngineModels
 from .fits import group_sizes
 from .health import Health
 from .pictures import to_pictures
-from .result import Batch, Picture, Progress, Result, pictures_of
+from .result import Batch, Picture, Result, StepProgress, pictures_of
 from .text import TextEncoders
 from .timing import Stopwatch
 
@@ -108,7 +108,7 @@ class HybridStitch:
         seed: int = 0,
         size: Size | str | None = None,
         method: str | None = None,
-        on_step: Callable[[Progress], None] | None = None,
+        on_step: Callable[[StepProgress], None] | None = None,
         **settings: Unpack[PlanSettings],
     ) -> Result:
         """Draw one picture for each prompt.
@@ -140,7 +140,7 @@ class HybridStitch:
 
             def report(step: Step, number: int = number) -> None:
                 if on_step is not None:
-                    on_step(Progress.of(step, plan.schedule.steps, number, len(groups)))
+                    on_step(StepProgress.of(step, plan.schedule.steps, number, len(groups)))
 
             pictures += self.draw(batch, watch, report)
         return Result(pictures, watch.finish())

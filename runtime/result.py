@@ -10,6 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from hybridstitch.method.plan import Plan
+from hybridstitch.method.progress import Progress
 from hybridstitch.method.sampler import Step, Trace
 from hybridstitch.method.schedule import Stage
 from hybridstitch.method.size import Size
@@ -65,23 +66,22 @@ class Result:
         return [picture.image for picture in self.pictures]
 
 
-@dataclass(frozen=True)
-class Progress:
-    """Where a run is: step 1..steps of a batch, in which stage, of how many batches (0..batches-1).
+@dataclass(frozen=True, kw_only=True)
+class StepProgress(Progress):
+    """Where a run is: `done` of a batch's `total` steps, in which stage, of how many batches (0..batches-1).
 
     estimate: the clean-image estimate of the step in token space, [B, N, p*p*C].
     """
 
-    step: int
-    steps: int
     stage: Stage
     batch: int
     batches: int
     estimate: Tensor
 
     @classmethod
-    def of(cls, step: Step, steps: int, batch: int, batches: int) -> Progress:
-        return cls(step.index + 1, steps, step.stage, batch, batches, step.estimate)
+    def of(cls, step: Step, steps: int, batch: int, batches: int) -> StepProgress:
+        what = f"{step.stage} stage" + (f", batch {batch + 1} of {batches}" if batches > 1 else "")
+        return cls(what, step.index + 1, steps, stage=step.stage, batch=batch, batches=batches, estimate=step.estimate)
 
 
 def pictures_of(

@@ -10,8 +10,9 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from hybridstitch.engines.store.folder import Store, file_sha256
+from hybridstitch.engines.store.folder import Store
 from hybridstitch.engines.store.manifest import StoredFile
+from hybridstitch.models.digests import file_sha256
 
 
 def damage(folder: Path, component: str, edit: Callable[[onnx.ModelProto], None]) -> None:

@@ -15,6 +15,7 @@ from hybridstitch.engines.store.manifest import Manifest, our_version
 from hybridstitch.method.guidance import is_guided
 from hybridstitch.method.masks import Mask
 from hybridstitch.method.numbers import whole_seed
+from hybridstitch.method.progress import OnProgress, Progress, silent
 from hybridstitch.method.sigmas import noise_levels
 from hybridstitch.method.tokens import patchify
 from hybridstitch.models.scheduler import load_scheduler
@@ -42,8 +43,6 @@ PROMPTS = (
 
 TRANSFORMERS = ("large", "small")
 
-Progress = Callable[[str, int, int], None]
-
 
 def verify_pair(
     pair: str | Path = "demo",
@@ -54,7 +53,7 @@ def verify_pair(
     quick: bool = False,
     threads: int | None = None,
     seed: int = 0,
-    progress: Progress = lambda what, done, total: None,
+    progress: OnProgress = silent,
 ) -> Report:
     """Compare built engines with the checkpoints that they came from.
 
@@ -67,7 +66,7 @@ def verify_pair(
         quick: fewer lengths (see `cases_for`).
         threads: CPU threads of ONNX Runtime and of the reference.
         seed: of all noise.
-        progress: called with what comes next, how much is done and how much there is.
+        progress: told what comes next, and how many calls and stages are done.
 
     Raises:
         HybridStitchError: an unknown pair, backend or component, engines that are not built or cannot run here, a
@@ -82,13 +81,13 @@ def verify_pair(
 
     def advance(what: str) -> None:
         nonlocal done
-        progress(what, done, total)
+        progress(Progress(what, done, total))
         done += 1
 
     with _exact_float32():
         profiles, material = _verify_engines(built, cases, seed, advance)
         stages = _verify_stages(built, material, advance) if whole else []
-    progress("done", total, total)
+    progress(Progress("done", total, total))
     return Report(
         pair=built.recipe.name,
         backend=backend,

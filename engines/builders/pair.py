@@ -6,7 +6,7 @@ import errno
 import json
 import shlex
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +19,7 @@ from torch import Tensor
 
 from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.method.geometry import Geometry
+from hybridstitch.method.progress import OnProgress, Progress, silent, within
 from hybridstitch.models.component import COMPONENTS
 from hybridstitch.pairs.recipe import Recipe
 
@@ -30,16 +31,6 @@ from .graph import Graph, exported_components, read_graph
 from .options import BuildOptions, rtx_targets
 from .profiles import profiles_for
 from .scratch import scratch_at
-
-
-@dataclass(frozen=True)
-class Progress:
-    """What a build is at. total 0: how much there is to do is not known."""
-
-    component: str
-    phase: str
-    done: int = 0
-    total: int = 0
 
 
 @dataclass(frozen=True)
@@ -75,7 +66,7 @@ def build_pair(
     *,
     components: Sequence[str] | None = None,
     options: BuildOptions | None = None,
-    progress: Callable[[Progress], None] | None = None,
+    progress: OnProgress = silent,
 ) -> BuildReport:
     """Build what changed since the last build, and leave the rest.
 
@@ -92,7 +83,7 @@ def build_pair(
             does not take, not enough memory or disk, or a folder that cannot be written.
         KeyboardInterrupt: Ctrl-C; nothing half-built is left.
     """
-    known, options, report = find_backend(backend), options or BuildOptions(), progress or (lambda _: None)
+    known, options = find_backend(backend), options or BuildOptions()
     _ = known.version
     options.check(backend)
     source = Path(onnx_dir)
@@ -104,11 +95,12 @@ def build_pair(
     folder = Path(out_dir) if out_dir else default_folder(recipe.name, backend)
     store = Store(folder, pair=recipe.name, backend=backend, argument=recipe.argument)
     reports = []
-    with store.locked(waiting=lambda: report(Progress("", f"waiting for another build of {store.folder}"))):
+    with store.locked(waiting=lambda: progress(Progress(f"waiting for another build of {store.folder}"))):
         _remove_others(store, source)
         assets = store.add_assets(source / "assets") if (source / "assets").is_dir() else None
         for graph, manifest in zip(graphs, wanted, strict=True):
             manifest = replace(manifest, assets=assets)
+            report = within(progress, graph.component)
             reports.append(_bring_up_to_date(store, graph, manifest, recipe, geometry, options, report))
     return BuildReport(recipe.name, backend, store.folder, tuple(reports))
 
@@ -120,7 +112,7 @@ def _bring_up_to_date(
     recipe: Recipe,
     geometry: Geometry,
     options: BuildOptions,
-    report: Callable[[Progress], None],
+    report: OnProgress,
 ) -> ComponentReport:
     start = time.perf_counter()
     why: list[str] = []
@@ -135,19 +127,17 @@ def _bring_up_to_date(
         if not why:
             if current.assets != wanted.assets:
                 current = store.update(replace(current, assets=wanted.assets))
-            report(Progress(wanted.component, "unchanged", 1, 1))
+            report(Progress("unchanged", 1, 1))
             return ComponentReport(wanted.component, "unchanged", time.perf_counter() - start, _bytes(current))
-    report(Progress(wanted.component, "building"))
+    report(Progress("building"))
     scratch = scratch_at(graph, recipe, graph.geometry or geometry, wanted.backend)
     wanted = replace(wanted, weight_bytes=graph.weight_bytes, scratch=scratch)
     built = _build(store, graph, wanted, options, report)
-    report(Progress(wanted.component, "built", 1, 1))
+    report(Progress("built", 1, 1))
     return ComponentReport(wanted.component, "built", built.seconds, _bytes(built), tuple(why))
 
 
-def _build(
-    store: Store, graph: Graph, wanted: Manifest, options: BuildOptions, report: Callable[[Progress], None]
-) -> Manifest:
+def _build(store: Store, graph: Graph, wanted: Manifest, options: BuildOptions, report: OnProgress) -> Manifest:
     start, key = time.perf_counter(), wanted.key[:12]
     if wanted.backend != "torch":
         require_space(store.folder, graph.weight_bytes + 2**20, f"the {graph.component} engine")
@@ -160,13 +150,7 @@ def _build(
         elif wanted.backend != "torch":
             from .tensorrt_plan import build_tensorrt
 
-            files = build_tensorrt(
-                graph,
-                wanted,
-                workspace,
-                options,
-                lambda phase, done, total: report(Progress(graph.component, phase, done, total)),
-            )
+            files = build_tensorrt(graph, wanted, workspace, options, report)
         if graph.position:
             files["position"] = workspace / f"position-{key}.safetensors"
             table = graph.position.read()

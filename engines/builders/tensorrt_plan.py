@@ -7,13 +7,13 @@ Source: https://docs.nvidia.com/deeplearning/tensorrt/latest/inference-library/p
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from hybridstitch.method.errors import HybridStitchError
+from hybridstitch.method.progress import OnProgress, Progress
 
 from ..store.disk import remove, writing
 from ..store.manifest import Manifest
@@ -22,9 +22,6 @@ from .graph import Graph
 from .interrupt import interruptible
 from .options import BuildOptions
 
-Report = Callable[[str, int, int], None]
-"""Called with a phase's name, the steps done, and the steps that there are. From any thread."""
-
 _MEMORY_TROUBLE = re.compile(
     r"out of memory|OutOfMemory|bad_alloc|insufficient (workspace|memory)|Could not find any implementation for node",
     re.IGNORECASE,
@@ -32,7 +29,7 @@ _MEMORY_TROUBLE = re.compile(
 
 
 def build_tensorrt(
-    graph: Graph, wanted: Manifest, workspace: Path, options: BuildOptions, report: Report
+    graph: Graph, wanted: Manifest, workspace: Path, options: BuildOptions, report: OnProgress
 ) -> dict[str, Path]:
     """Build one component's plan in `workspace`.
 
@@ -54,7 +51,7 @@ def build_tensorrt(
         raise HybridStitchError(f"{wanted.backend} cannot start its builder: {log.first_error()}") from None
     network = builder.create_network(_strongly_typed(trt))
     parser = trt.OnnxParser(network, log)
-    report("parsing", 0, 0)
+    report(Progress("parsing"))
     if not parser.parse_from_file(str(graph.onnx_file)):
         raise HybridStitchError(_parser_trouble(graph, wanted, parser, log))
     config = _configure(trt, builder, graph, wanted, options)
@@ -71,7 +68,7 @@ def build_tensorrt(
     return {"plan": file}
 
 
-def make_monitor(trt: Any, report: Report) -> Any:
+def make_monitor(trt: Any, report: OnProgress) -> Any:
     """An IProgressMonitor that reports the outermost phases and can be cancelled."""
 
     class Monitor(trt.IProgressMonitor):
@@ -86,16 +83,16 @@ def make_monitor(trt: Any, report: Report) -> Any:
         def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
             if parent_phase is None:
                 self.steps[phase_name] = num_steps
-                report(phase_name, 0, num_steps)
+                report(Progress(phase_name, 0, num_steps))
 
         def step_complete(self, phase_name: str, step: int) -> bool:
             if phase_name in self.steps:
-                report(phase_name, step + 1, self.steps[phase_name])
+                report(Progress(phase_name, step + 1, self.steps[phase_name]))
             return not self.cancelled
 
         def phase_finish(self, phase_name: str) -> None:
             if steps := self.steps.pop(phase_name, None):
-                report(phase_name, steps, steps)
+                report(Progress(phase_name, steps, steps))
 
     return Monitor()
 
@@ -157,14 +154,14 @@ def _known_timings(file: Path) -> bytes:
         raise HybridStitchError(f"timing cache {file} cannot be read: {error.strerror}; choose another file") from None
 
 
-def _keep_timing_cache(config: Any, file: Path, report: Report) -> None:
+def _keep_timing_cache(config: Any, file: Path, report: OnProgress) -> None:
     """A cache that cannot be written is no reason to lose the plan."""
     space = file.with_name(f"{file.name}.new")
     try:
         space.write_bytes(memoryview(config.get_timing_cache().serialize()))
         space.replace(file)
     except OSError as failure:
-        report(f"{file} cannot be written: {failure.strerror}", 0, 0)
+        report(Progress(f"{file} cannot be written: {failure.strerror}"))
         remove([space])
 
 

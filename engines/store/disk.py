@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from hybridstitch.method.errors import HybridStitchError
+from hybridstitch.models.digests import file_sha256
 
 UNFINISHED = ".building-"  # the start of the name of what is not whole yet
 
@@ -51,12 +52,6 @@ def require_space(folder: Path, needed: int, what: str) -> None:
             f"not enough disk for {what}: about {needed / 2**30:.1f} GiB needed in {folder}, "
             f"{free / 2**30:.1f} GiB free; make room or choose another --out"
         )
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file, as hexadecimal digits."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def folder_sha256(folder: Path) -> str:

@@ -26,9 +26,9 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from hybridstitch.method.errors import HybridStitchError
+from hybridstitch.models.digests import Digests, file_sha256
 
-from .digests import Digests
-from .disk import UNFINISHED, file_sha256, flush, folder_sha256, remove, write_atomically, writing
+from .disk import UNFINISHED, flush, folder_sha256, remove, write_atomically, writing
 from .manifest import Manifest, StoredFile
 
 MANIFEST = "manifest.json"

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
 from hybridstitch.method.numbers import finite, whole
+from hybridstitch.method.progress import within
 from hybridstitch.pairs.recipe import Dtype, Recipe
 
 if TYPE_CHECKING:
     from hybridstitch.export.pair import PairExport
 
 from .arguments import DEFAULT_PAIR, Parser, add_backend, add_pair, checked, place
+from .progress import showing
 
 
 def version() -> str:
@@ -127,14 +123,14 @@ def build(arguments: argparse.Namespace) -> None:
     _ = find_backend(arguments.backend).version  # is it there at all: told before the export, not after
     onnx = Path(arguments.onnx or _onnx_folder(recipe))
     _export(recipe, onnx, arguments.dtype)
-    with _bar() as show:
+    with showing("building") as show:
         report = build_pair(
             recipe,
             onnx,
             Path(arguments.out) if arguments.out else None,
             arguments.backend,
             options=options,
-            progress=lambda now: show(now.component, now.phase, now.done, now.total),
+            progress=show,
         )
     for component in report.components:
         why = f" (changed: {', '.join(component.why)})" if component.why else ""
@@ -146,23 +142,9 @@ def build(arguments: argparse.Namespace) -> None:
 def _export(recipe: Recipe, out: Path, dtype: str | None) -> PairExport:
     from hybridstitch.export.pair import export_pair
 
-    with _bar() as show:
-        return export_pair(recipe, out, dtype=dtype, progress=lambda text: show("export", text, 0, 0))
+    with showing("export") as show:
+        return export_pair(recipe, out, dtype=dtype, progress=within(show, "export"))
 
 
 def _onnx_folder(recipe: Recipe) -> Path:
     return Path("build") / recipe.name / "onnx"
-
-
-@contextmanager
-def _bar() -> Iterator[Callable[[str, str, int, int], None]]:
-    """A bar on stderr; yields what to call with a component, what is done to it, and how much of how much."""
-    columns = (TextColumn("{task.description}"), BarColumn(bar_width=30), TimeElapsedColumn())
-    console = Console(file=sys.stderr)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("", total=None)
-
-        def show(component: str, phase: str, done: int, total: int) -> None:
-            bar.update(task, description=f"{component} {phase}".strip(), completed=done, total=total or None)
-
-        yield show

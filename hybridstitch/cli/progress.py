@@ -1,38 +1,37 @@
-"""What a person sees while pictures are drawn, and afterwards."""
+"""What a person sees while something long goes on, and after pictures were drawn."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
 from rich.table import Table
+
+from hybridstitch.method.progress import OnProgress, Progress
 
 
 @contextmanager
-def drawing() -> Iterator[Callable[[Any], None]]:
-    """A bar on stderr that moves with each step and names the stage; yields what to call after each step."""
-    bar = Progress(
-        TextColumn("{task.description:>6} stage"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("steps{task.fields[batch]}"),
-        TimeRemainingColumn(),
-        console=Console(file=sys.stderr),
-    )
-    with bar:
-        task = bar.add_task("text", total=None, batch="")
+def showing(first: str, unit: str = "", *, kept: bool = False) -> Iterator[OnProgress]:
+    """A bar on stderr; yields what to report to.
 
-        def on_step(progress: Any) -> None:
-            batch = f", batch {progress.batch + 1} of {progress.batches}" if progress.batches > 1 else ""
-            bar.update(
-                task, description=str(progress.stage), completed=progress.step, total=progress.steps, batch=batch
-            )
+    first: what is done until something is reported. unit: what is counted. kept: it stays when all is done, in a file
+    too; else it is only there while it moves, on a terminal.
+    """
+    columns = (TextColumn("{task.description:>28}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit))
+    console = Console(file=sys.stderr)
+    shown = kept or console.is_terminal
+    with Bar(*columns, TimeRemainingColumn(), console=console, transient=not kept, disable=not shown) as bar:
+        task = bar.add_task(first, total=None)
 
-        yield on_step
+        def report(now: Progress) -> None:
+            bar.update(task, description=now.what, completed=now.done, total=now.total or None)
+
+        yield report
 
 
 def print_result(report: dict[str, Any]) -> None:

@@ -98,12 +98,12 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.json:
         result = pipe(prompts, **call)
     else:
-        from .progress import drawing
+        from .progress import showing
 
         pipe.check(
             prompts, negative_prompt=arguments.negative_prompt, seed=seed, size=arguments.size or recipe.defaults.size
         )
-        with drawing() as on_step:
+        with showing("text", "steps", kept=True) as on_step:
             result = pipe(prompts, on_step=on_step, **call)
     report = _save(result, pipe, paths, arguments.save_mask)
     report["seconds_to_load"] = loading

@@ -5,16 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from .arguments import DEFAULT_PAIR, Parser, add_backend, add_pair, add_seed, add_threads, place
+from .progress import showing
 from .run import quiet
 
 if TYPE_CHECKING:
@@ -54,7 +52,7 @@ def verify(arguments: argparse.Namespace) -> int:
     quiet()
     from hybridstitch.verify.pair import verify_pair  # slow imports
 
-    with _bar() as show:
+    with showing("loading") as show:
         report = verify_pair(
             arguments.pair or DEFAULT_PAIR,
             engines=arguments.engines,
@@ -70,16 +68,6 @@ def verify(arguments: argparse.Namespace) -> int:
     else:
         _print(report)
     return 0 if report.ok else 1
-
-
-@contextmanager
-def _bar() -> Iterator[Callable[[str, int, int], None]]:
-    """A bar on stderr; yields what to call with what comes next, how much is done and of how much."""
-    columns = (TextColumn("{task.description:>28}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    console = Console(file=sys.stderr)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("loading", total=None)
-        yield lambda what, done, total: bar.update(task, description=what, completed=done, total=total)
 
 
 def _print(report: Report) -> None:

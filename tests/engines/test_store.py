@@ -19,11 +19,12 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from hybridstitch.engines.builders.pair import Progress, build_pair
+from hybridstitch.engines.builders.pair import build_pair
 from hybridstitch.engines.open import open_pair
 from hybridstitch.engines.store import manifest as manifest_module
 from hybridstitch.engines.store.folder import MANIFEST, Store
 from hybridstitch.method.errors import HybridStitchError
+from hybridstitch.method.progress import Progress
 
 from .handmade import make_recipe, open_engine, random_inputs, write_component, write_export
 
@@ -58,7 +59,7 @@ def test_nothing_changed_is_nothing_rebuilt(export, folder):
     before, said = content(folder), []
     assert states(build(export, folder, progress=said.append)) == {"large": "unchanged", "small": "unchanged"}
     assert content(folder) == before
-    assert said == [Progress("large", "unchanged", 1, 1), Progress("small", "unchanged", 1, 1)]
+    assert said == [Progress("large: unchanged", 1, 1), Progress("small: unchanged", 1, 1)]
 
 
 def test_a_changed_weight_rebuilds_its_component_alone_and_says_why(export, folder):
@@ -229,7 +230,7 @@ def test_a_waiting_build_says_so_and_goes_on_after_the_other(export, folder):
     waits, said = threading.Event(), []
 
     def report(progress: Progress) -> None:
-        said.append(progress.phase)
+        said.append(progress.what)
         waits.set()
 
     with ThreadPoolExecutor() as pool:
@@ -276,9 +277,7 @@ def test_a_foreign_file_in_the_plan_s_place_is_told(export, folder):
 def test_a_plan_is_read_in_full_once_and_again_when_it_changed(export, folder, monkeypatch):
     build(export, folder)
     read = []
-    monkeypatch.setattr(
-        "hybridstitch.engines.store.digests.file_sha256", lambda path: read.append(path.name) or "another"
-    )
+    monkeypatch.setattr("hybridstitch.models.digests.file_sha256", lambda path, _: read.append(path.name) or "another")
     assert set(states(build(export, folder)).values()) == {"unchanged"}
     Store(folder).check_files(Store(folder).manifest("large"))
     assert read == []

@@ -23,7 +23,9 @@ from hybridstitch.engines.builders.pair import build_pair
 from hybridstitch.engines.store.folder import Store
 from hybridstitch.export.write import write_component as export_component
 from hybridstitch.method.errors import HybridStitchError
+from hybridstitch.method.progress import Progress, silent
 from hybridstitch.models.components import text_shape, transformer
+from hybridstitch.models.digests import Digests
 from hybridstitch.pairs.recipe import Recipe
 
 from ..models.architectures import ARCHITECTURES
@@ -52,8 +54,8 @@ def test_one_plan_holds_the_full_run_and_every_masked_one(export, tmp_path):
     assert [profile.name for profile in manifest.profiles][:2] == ["full", "masked-15"]
     assert [path.name.split("-")[0] for path in sorted((tmp_path / "plans" / "large").glob("*.plan"))] == ["plan"]
     assert report.components[0].bytes > 10_000
-    phases = {progress.phase for progress in said}
-    assert {"parsing", "Building engine", "built"} <= phases
+    phases = {progress.what for progress in said}
+    assert {"large: parsing", "large: Building engine", "large: built"} <= phases
     assert all(0 <= progress.done <= progress.total for progress in said if progress.total)
     assert build(export, tmp_path / "plans").components[0].state == "unchanged"
 
@@ -62,7 +64,7 @@ def test_a_transformer_with_dual_attention_builds_with_full_and_masked_profiles(
     checkpoint = save_checkpoint(tmp_path / "checkpoint", **ARCHITECTURES["dual attention"])
     recipe = recipe_of(checkpoint, checkpoint, profiles={"sizes": ["16x16"], "token_bucket": 2})
     component = transformer(checkpoint, "large", text_shape(checkpoint, 16), torch.float32, keeps_keys=True)
-    export_component(component, tmp_path / "onnx" / "large", cache=tmp_path / "cache.json", say=lambda line: None)
+    export_component(component, tmp_path / "onnx" / "large", digests=Digests(tmp_path), report=silent)
     build_pair(recipe, tmp_path / "onnx", tmp_path / "plans", "tensorrt_rtx", options=ONE)
     manifest = Store(tmp_path / "plans").manifest("large")
     assert "frozen_value.2" in manifest.inputs
@@ -90,7 +92,7 @@ def test_a_model_of_sd3_medium_s_width_builds_in_bfloat16_with_full_and_masked_p
     profiles = {"sizes": ["128x128"], "mask_ratios": [0.3]}
     recipe = recipe_of(checkpoint, checkpoint, dtype="bfloat16", profiles=profiles, defaults={"size": "128x128"})
     component = transformer(checkpoint, "large", text_shape(checkpoint, 16), torch.bfloat16, keeps_keys=True)
-    export_component(component, tmp_path / "onnx" / "large", cache=tmp_path / "cache.json", say=lambda line: None)
+    export_component(component, tmp_path / "onnx" / "large", digests=Digests(tmp_path), report=silent)
     build_pair(recipe, tmp_path / "onnx", tmp_path / "plans", "tensorrt_rtx", options=ONE)
     manifest = Store(tmp_path / "plans").manifest("large")
     assert {spec.dtype for name, spec in manifest.inputs.items() if name != "timestep"} == {"bfloat16"}
@@ -178,7 +180,7 @@ def test_a_timing_cache_that_cannot_be_read_is_told_by_its_name(tmp_path, monkey
     file = tmp_path / "cache"
     file.write_bytes(b"")
     graph = read_graph(write_export(tmp_path / "onnx") / "large")
-    config = SimpleNamespace()
+    config = SimpleNamespace(create_timing_cache=lambda known: None)
     builder = SimpleNamespace(create_builder_config=lambda: config)
     wanted = SimpleNamespace(backend="tensorrt", profiles=())
     monkeypatch.setattr(Path, "read_bytes", read_bytes)
@@ -190,10 +192,10 @@ def test_a_timing_cache_that_cannot_be_saved_loses_no_plan(tmp_path):
     said = []
     cache = SimpleNamespace(serialize=lambda: b"times")
     config, file = SimpleNamespace(get_timing_cache=lambda: cache), tmp_path / "cache"
-    tensorrt_build._keep_timing_cache(config, file, lambda *now: said.append(now))
+    tensorrt_build._keep_timing_cache(config, file, said.append)
     assert file.read_bytes() == b"times"
-    tensorrt_build._keep_timing_cache(config, tmp_path / "gone" / "cache", lambda *now: said.append(now))
-    assert said == [(f"{tmp_path}/gone/cache cannot be written: No such file or directory", 0, 0)]
+    tensorrt_build._keep_timing_cache(config, tmp_path / "gone" / "cache", said.append)
+    assert said == [Progress(f"{tmp_path}/gone/cache cannot be written: No such file or directory")]
 
 
 def test_ctrl_c_stops_a_build_and_leaves_nothing_half_built(demo_onnx, tmp_path):
@@ -201,12 +203,12 @@ def test_ctrl_c_stops_a_build_and_leaves_nothing_half_built(demo_onnx, tmp_path)
         from hybridstitch.engines.builders.pair import build_pair
         from hybridstitch.pairs.recipe import Recipe
         build_pair(Recipe.load("demo"), {str(demo_onnx)!r}, {str(tmp_path)!r}, "tensorrt_rtx", components=["large"],
-                   progress=lambda now: print(now.phase, now.done, flush=True))
+                   progress=lambda now: print(now.what, now.done, flush=True))
     """)
     process = subprocess.Popen([sys.executable, "-c", program], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     for line in process.stdout:
-        if line.startswith("Building engine"):
+        if line.startswith("large: Building engine"):
             break
     process.send_signal(signal.SIGINT)
     start = time.monotonic()

@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from hybridstitch.export import write
 from hybridstitch.export.pair import export_pair
+from hybridstitch.method.progress import Progress
 
 from ..models.checkpoints import recipe_of
 
@@ -29,10 +30,10 @@ def untraced(monkeypatch):
 
 
 def test_nothing_changed_means_nothing_is_exported_again(copy, checkpoints, untraced):
-    said: list[str] = []
+    said: list[Progress] = []
     again = export_pair(recipe_of(**checkpoints), copy, progress=said.append)
     assert (again.written, again.reused) == ((), ALL)
-    assert said == [f"{name}: nothing changed" for name in ALL]
+    assert said == [Progress(f"{name}: nothing changed") for name in ALL]
 
 
 def test_a_changed_weight_exports_its_component_again(copy, checkpoints, tmp_path):

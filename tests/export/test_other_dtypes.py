@@ -8,7 +8,9 @@ import torch
 from hybridstitch.export import files
 from hybridstitch.export.pair import export_pair
 from hybridstitch.export.write import write_component
+from hybridstitch.method.progress import silent
 from hybridstitch.models.components import text_shape, transformer
+from hybridstitch.models.digests import Digests
 from hybridstitch.models.token_transformer import TokenTransformer
 
 from ..models.architectures import ARCHITECTURES, random_inputs, random_transformer, run_tokens
@@ -19,7 +21,7 @@ from .running import run_onnx
 def test_a_float16_export_runs_in_onnx_runtime(checkpoints, tmp_path):
     text = text_shape(checkpoints["small"], 16)
     component = transformer(checkpoints["small"], "small", text, torch.float16, keeps_keys=False)
-    assert write_component(component, tmp_path / "small", cache=tmp_path / "cache.json", say=print)
+    assert write_component(component, tmp_path / "small", digests=Digests(tmp_path), report=silent)
     inputs = random_inputs(random_transformer(seed=1, **ARCHITECTURES["qk_norm"]), 3, 5)
     module = TokenTransformer.load(checkpoints["small"], keeps_keys=False, zero_text_tokens=16)
     expected = run_tokens(module, inputs)["velocity"]
@@ -35,7 +37,7 @@ def test_tensorrt_for_rtx_takes_a_sharded_bfloat16_export_in_place(tmp_path, mon
     config = ARCHITECTURES["dual attention"]
     checkpoint = save_checkpoint(tmp_path / "large", dtype=torch.bfloat16, max_shard_size="40KB", **config)
     component = transformer(checkpoint, "large", text_shape(checkpoint, 16), torch.bfloat16, keeps_keys=True)
-    write_component(component, tmp_path / "export", cache=tmp_path / "cache.json", say=print)
+    write_component(component, tmp_path / "export", digests=Digests(tmp_path), report=silent)
     shards = sorted((checkpoint / "transformer").glob("*.safetensors"))
     assert len(shards) > 3
     assert {path.name for path in shards} <= {path.name for path in (tmp_path / "export").iterdir()}

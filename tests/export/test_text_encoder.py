@@ -9,6 +9,7 @@ from torch.testing import assert_close
 
 from hybridstitch.export.external import place_weights, point
 from hybridstitch.export.graph import trace
+from hybridstitch.method.progress import silent
 from hybridstitch.models.components import t5_text_encoder, text_shape
 from hybridstitch.models.load import find_weights
 from hybridstitch.models.text_encoder import ClipTextEncoder, T5TextEncoder
@@ -40,7 +41,7 @@ def test_t5_is_exported_at_the_recipe_s_length(tmp_path):
 
     component = t5_text_encoder(checkpoint, "text_encoder_3", text, torch.float32)
     model = trace(component)
-    point(model, place_weights(component, find_weights(component), tmp_path, print))
+    point(model, place_weights(component, find_weights(component), tmp_path, silent))
     ir.save(model, tmp_path / "model.onnx")
     outputs = run_onnx(tmp_path, {"input_ids": ids})
     assert_close(outputs["hidden"], expected, atol=1e-5, rtol=1e-5)

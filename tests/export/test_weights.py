@@ -16,6 +16,8 @@ from hybridstitch.export.external import place_weights
 from hybridstitch.export.files import place, whole_folder
 from hybridstitch.export.fingerprint import fingerprint
 from hybridstitch.method.errors import HybridStitchError
+from hybridstitch.method.progress import Progress, silent
+from hybridstitch.models import digests
 from hybridstitch.models.components import text_shape, transformer
 from hybridstitch.models.load import find_weights
 from hybridstitch.models.weights import read_header, stored_tensors, weight_files
@@ -77,12 +79,12 @@ def test_a_variant_is_used_where_it_is_alone(tmp_path):
 
 def test_a_large_file_is_linked_and_a_small_one_copied(weights, tmp_path, monkeypatch):
     file, _ = weights
-    place(file, tmp_path / "copy", print)
+    place(file, tmp_path / "copy", silent)
     assert (tmp_path / "copy").read_bytes() == file.read_bytes()
     assert file.stat().st_nlink == 1
     monkeypatch.setattr(files, "SMALL_FILE", 0)
     (tmp_path / "alias").symlink_to(file)  # as the hub's cache does
-    place(tmp_path / "alias", tmp_path / "link", print)
+    place(tmp_path / "alias", tmp_path / "link", silent)
     assert (tmp_path / "link").read_bytes() == file.read_bytes()
     assert not (tmp_path / "link").is_symlink()
 
@@ -92,7 +94,7 @@ def test_a_system_without_fcntl_links_large_files(weights, tmp_path, monkeypatch
     monkeypatch.setitem(sys.modules, "fcntl", None)
     elsewhere = runpy.run_path(files.__file__)
     elsewhere["place"].__globals__["SMALL_FILE"] = 0
-    elsewhere["place"](file, tmp_path / "link", print)
+    elsewhere["place"](file, tmp_path / "link", silent)
     assert (tmp_path / "link").samefile(file)
 
 
@@ -105,11 +107,11 @@ def test_a_file_that_cannot_be_linked_is_copied_with_progress(weights, tmp_path,
     monkeypatch.setattr(files, "SMALL_FILE", 0)
     monkeypatch.setattr(files, "_clone", lambda *_: False)
     monkeypatch.setattr(files.os, "link", refuse)
-    monkeypatch.setattr(files.time, "monotonic", iter(range(0, 100, 10)).__next__)
-    said: list[str] = []
+    monkeypatch.setattr(digests.time, "monotonic", iter(range(0, 100, 10)).__next__)
+    said: list[Progress] = []
     place(file, tmp_path / "copy", said.append)
     assert (tmp_path / "copy").read_bytes() == file.read_bytes()
-    assert said == ["copying model.safetensors: 0.0 MB of 0.0 MB"]
+    assert said == [Progress("copying model.safetensors", 1, 1)]
 
 
 def test_a_full_disk_is_told_before_and_while_writing(tmp_path, monkeypatch):
@@ -141,22 +143,23 @@ def test_an_error_leaves_the_folder_as_it_was(tmp_path):
 
 def test_a_fingerprint_changes_with_any_byte_and_reads_a_file_once(weights, tmp_path, monkeypatch):
     file, _ = weights
-    cache = tmp_path / "cache.json"
-    first = fingerprint([file], cache, print)
+    (tmp_path / "known").mkdir()
+    known = digests.Digests(tmp_path / "known")
+    first = fingerprint([file], known, silent)
     content = bytearray(file.read_bytes())
     content[-1] ^= 1
     file.write_bytes(content)
-    assert fingerprint([file], cache, print) != first
-    again = fingerprint([file], cache, print)
-    monkeypatch.setattr("hybridstitch.export.fingerprint._digest", lambda *_: pytest.fail("read again"))
-    assert fingerprint([file], cache, print) == again
+    assert fingerprint([file], known, silent) != first
+    again = fingerprint([file], known, silent)
+    monkeypatch.setattr(digests, "file_sha256", lambda *_: pytest.fail("read again"))
+    assert fingerprint([file], known, silent) == again
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_weights_of_another_dtype_are_converted_into_one_file(checkpoints, tmp_path, dtype):
     text = text_shape(checkpoints["small"], 16)
     component = transformer(checkpoints["small"], "small", text, dtype, keeps_keys=False)
-    placed = place_weights(component, find_weights(component), tmp_path, print)
+    placed = place_weights(component, find_weights(component), tmp_path, silent)
     converted = load_file(tmp_path / "weights.safetensors")
     stored = load_file(checkpoints["small"] / "transformer" / "diffusion_pytorch_model.safetensors")
     assert set(converted) == set(stored)
@@ -177,4 +180,4 @@ def test_a_weight_that_overflows_float16_is_refused(checkpoints, tmp_path):
     component = transformer(checkpoints["small"], "small", text, torch.float16, keeps_keys=False)
     object.__setattr__(component, "folder", folder / "transformer")
     with pytest.raises(HybridStitchError, match=r"tensor proj_out.bias does not fit float16; export with bfloat16"):
-        place_weights(component, find_weights(component), tmp_path, print)
+        place_weights(component, find_weights(component), tmp_path, silent)
