@@ -53,10 +53,6 @@ class BuildReport:
     folder: Path
     components: tuple[ComponentReport, ...]
 
-    @property
-    def seconds(self) -> float:
-        return sum(component.seconds for component in self.components)
-
 
 def build_pair(
     recipe: Recipe,
@@ -134,11 +130,11 @@ def _bring_up_to_date(
     wanted = replace(wanted, weight_bytes=graph.weight_bytes, scratch=scratch)
     built = _build(store, graph, wanted, options, report)
     report(Progress("built", 1, 1))
-    return ComponentReport(wanted.component, "built", built.seconds, _bytes(built), tuple(why))
+    return ComponentReport(wanted.component, "built", time.perf_counter() - start, _bytes(built), tuple(why))
 
 
 def _build(store: Store, graph: Graph, wanted: Manifest, options: BuildOptions, report: OnProgress) -> Manifest:
-    start, key = time.perf_counter(), wanted.key[:12]
+    key = wanted.key[:12]
     if wanted.backend != "torch":
         require_space(store.folder, graph.weight_bytes + 2**20, f"the {graph.component} engine")
     with store.workspace(graph.component) as workspace:
@@ -157,7 +153,7 @@ def _build(store: Store, graph: Graph, wanted: Manifest, options: BuildOptions, 
             with writing(store.folder):
                 _save_position(table, files["position"])
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        return store.commit(replace(wanted, seconds=round(time.perf_counter() - start, 3), built=now), files)
+        return store.commit(replace(wanted, built=now), files)
 
 
 def _save_position(table: Tensor, file: Path) -> None:

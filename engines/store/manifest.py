@@ -56,7 +56,7 @@ class Manifest:
     options: the builder's options that were given; checkpoint: the weights' folder, of the torch backend alone.
     files: by role, "plan" (and "weights", "position", ...). assets: the folder of tokenizers and scheduler.
     weight_bytes: of the graph's weights. scratch: the memory of its activations, in bytes, at each shape of the recipe.
-    seconds, built: how long the build took and when it ended (ISO 8601).
+    built: when the build ended (ISO 8601).
     """
 
     pair: str
@@ -80,13 +80,12 @@ class Manifest:
     files: Mapping[str, StoredFile] = field(default_factory=dict)
     weight_bytes: int = 0
     scratch: tuple[Scratch, ...] = ()
-    seconds: float = 0.0
     built: str = ""
 
     @property
     def key(self) -> str:
         """A hash of all that decides what the builder makes; the same key is the same engine."""
-        decides = replace(self, assets=None, files={}, weight_bytes=0, scratch=(), seconds=0.0, built="").as_json()
+        decides = replace(self, assets=None, files={}, weight_bytes=0, scratch=(), built="").as_json()
         return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
 
     def as_json(self) -> dict[str, Any]:
@@ -178,7 +177,7 @@ def changes(old: Manifest, new: Manifest) -> list[str]:
         "outputs": "the outputs",
     }
     before, after = old.as_json(), new.as_json()
-    ignored = {"format", "assets", "files", "weight_bytes", "scratch", "seconds", "built"}
+    ignored = {"format", "assets", "files", "weight_bytes", "scratch", "built"}
     return [
         names.get(name, name.replace("_", " "))
         for name in before

@@ -109,12 +109,9 @@ def write_component(folder: Path, *, seed: int = 0) -> Path:
     model = make_model(LARGE if large else SMALL, file)
     onnx.save(model, folder / "model.onnx")
     save_file({"position": torch.arange(8 * 8 * 4.0).reshape(8, 8, 4)}, folder / "position.safetensors")
-    names = LARGE if large else SMALL
     content = {
         "component": folder.name,
         "dtype": "float32",
-        "inputs": {name: DIMS[name] for name in names[0]},
-        "outputs": {name: DIMS[name] for name in names[1]},
         "geometry": asdict(GEOMETRY),
         "zero_text_tokens": 0,
         "position": {"file": "position.safetensors", "tensor": "position", "shape": [8, 8, 4]},
