@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Unpack
 
@@ -30,6 +29,7 @@ from .fits import group_sizes
 from .health import Health
 from .pictures import to_pictures
 from .result import Batch, Picture, Result, StepProgress, pictures_of
+from .stream import OwnStream
 from .text import TextEncoders
 from .timing import Stopwatch
 
@@ -58,6 +58,7 @@ class HybridStitch:
         )
         self.recipe, self.folder, self.backend = recipe, built.folder, backend
         self.device, self.geometry = built.device, built.geometry
+        self._stream = OwnStream(self.device)
         self.engines: dict[str, Engine] = {name: built.engine(name) for name in built.manifests}
         large = self.engines["large"]
         self._positions = {
@@ -191,27 +192,20 @@ class HybridStitch:
     def draw(self, batch: Batch, watch: Stopwatch, on_step: Callable[[Step], None] = lambda _: None) -> list[Picture]:
         """Draw one checked batch, at most as many pictures as the engines take at once.
 
-        On a GPU it runs on a stream of its own: TensorRT waits for the device at each call on the default one.
+        On a GPU it runs on the pipeline's own stream, which is idle when this returns or raises.
 
         Raises:
             HybridStitchError: lengths that no profile holds, not enough memory, or an engine that gave NaN, infinity
                 or only zeros.
         """
         try:
-            with torch.inference_mode(), self._own_stream():
+            with torch.inference_mode(), self._stream.run():
                 return self._draw(batch, watch, on_step)
         except (MemoryError, torch.OutOfMemoryError):
             raise HybridStitchError(
                 f"not enough memory on {self.device} for {len(batch.prompts)} pictures of {batch.size}: draw fewer at "
                 "once or smaller ones; hybridstitch-trt inspect says what a run takes"
             ) from None
-
-    def _own_stream(self) -> AbstractContextManager[object]:
-        if self.device.type != "cuda":
-            return nullcontext()
-        stream = torch.cuda.Stream(self.device)
-        stream.wait_stream(torch.cuda.current_stream(self.device))
-        return torch.cuda.stream(stream)
 
     def _draw(self, batch: Batch, watch: Stopwatch, on_step: Callable[[Step], None]) -> list[Picture]:
         rows, columns = self.geometry.grid(batch.size)

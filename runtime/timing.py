@@ -47,10 +47,11 @@ class Timing:
 
 
 class Stopwatch:
-    """Fills a `Timing`. On a GPU it records events and reads them at the end, so that nothing waits in between."""
+    """Fills a `Timing`. On a GPU it records events on the device's current stream and reads them at the end, so that
+    nothing waits in between."""
 
     def __init__(self, device: torch.device) -> None:
-        self._cuda = device.type == "cuda"
+        self._device, self._cuda = device, device.type == "cuda"
         self._spans: list[tuple[str, str, Any, Any]] = []
         self._start = self._last = self._now()
 
@@ -71,7 +72,7 @@ class Stopwatch:
         """Wait for the device and add everything up."""
         end = self._now()
         if self._cuda:
-            torch.cuda.synchronize()
+            torch.cuda.synchronize(self._device)
         timing = Timing(total=self._between(self._start, end))
         for group, name, start, stop in self._spans:
             spent = getattr(timing, group).setdefault(name, Spent())
@@ -83,7 +84,7 @@ class Stopwatch:
         if not self._cuda:
             return time.perf_counter()
         event = torch.cuda.Event(enable_timing=True)
-        event.record()
+        event.record(torch.cuda.current_stream(self._device))
         return event
 
     def _between(self, start: Any, stop: Any) -> float:
