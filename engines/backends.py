@@ -96,29 +96,67 @@ def find_backend(name: str) -> Backend:
     return BACKENDS[name]
 
 
-def require_gpu(backend: Backend) -> None:
-    """Refuse a machine that has no GPU that torch and the backend can use.
+def find_device(backend: Backend, name: torch.device | str | None) -> torch.device:
+    """The device of that name, a GPU with its index.
+
+    Without a name it is the CPU, or the current GPU for a backend that needs one.
 
     Raises:
-        HybridStitchError: the message says whether the GPU or a CUDA build of torch is missing, or which compute
-            capabilities the backend has.
+        HybridStitchError: torch does not know the name, the machine has no such device, or the backend cannot use it.
     """
-    if torch.cuda.is_available():
-        here = hardware(torch.device("cuda", torch.cuda.current_device()))
-        if backend.targets and here.target not in backend.targets:
-            raise HybridStitchError(
-                f"backend {backend.name} has no kernels for {here}, only for {', '.join(backend.targets)}; "
-                "here use --backend tensorrt or --backend torch, or build for another GPU with --compute-capability"
-            )
-        return
-    why = (
-        f"torch {torch.__version__} is built without CUDA"
-        if torch.version.cuda is None
-        else "torch finds no NVIDIA GPU or no driver"
-    )
-    raise HybridStitchError(
-        f"no GPU for backend {backend.name}: {why}; on a CPU use --backend onnxruntime or --backend torch"
-    )
+    try:
+        place = torch.device(name if name is not None else "cuda" if backend.needs_gpu else "cpu")
+        if isinstance(name, str) and str(place) != name:  # torch reads cuda:256 as cuda:0
+            raise ValueError(name)
+    except (RuntimeError, TypeError, ValueError):
+        raise HybridStitchError(f"unknown device {str(name)!r}; this machine has {_devices_here()}") from None
+    if backend.needs_gpu and place.type != "cuda":
+        raise HybridStitchError(f"backend {backend.name} runs on a GPU, not on {place}")
+    if backend.name == "onnxruntime" and place.type != "cpu":
+        raise HybridStitchError(
+            f"backend onnxruntime runs on the CPU, not on {place}; "
+            "for a GPU use --backend tensorrt_rtx, tensorrt or torch"
+        )
+    if place.type not in ("cpu", "cuda"):
+        raise HybridStitchError(f"backend {backend.name} runs on the CPU or an NVIDIA GPU, not on {place}")
+    if place.type == "cpu":
+        return torch.device("cpu")
+    require_gpu(backend, place)
+    return place if place.index is not None else torch.device("cuda", torch.cuda.current_device())
+
+
+def require_gpu(backend: Backend, device: torch.device | None = None) -> None:
+    """Refuse a GPU that torch and the backend cannot use: by default the current one.
+
+    Raises:
+        HybridStitchError: the message says whether the GPU or a CUDA build of torch is missing, which GPUs there are,
+            or which compute capabilities the backend has.
+    """
+    if not torch.cuda.is_available():
+        why = (
+            f"torch {torch.__version__} is built without CUDA"
+            if torch.version.cuda is None
+            else "torch finds no NVIDIA GPU or no driver"
+        )
+        raise HybridStitchError(
+            f"no GPU for backend {backend.name}: {why}; on a CPU use --backend onnxruntime or --backend torch"
+        )
+    if device is None or device.index is None:
+        device = torch.device("cuda", torch.cuda.current_device())
+    elif device.index >= torch.cuda.device_count():
+        raise HybridStitchError(f"no such GPU: {device}; this machine has {_devices_here()}")
+    here = hardware(device)
+    if backend.targets and here.target not in backend.targets:
+        raise HybridStitchError(
+            f"backend {backend.name} has no kernels for {here}, only for {', '.join(backend.targets)}; "
+            "here use --backend tensorrt or --backend torch, or build for another GPU with --compute-capability"
+        )
+
+
+def _devices_here() -> str:
+    """The machine's devices, as they are named."""
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    return ", ".join(["cpu", *(f"cuda:{index} ({torch.cuda.get_device_name(index)})" for index in range(count))])
 
 
 @dataclass(frozen=True)

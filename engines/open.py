@@ -21,7 +21,7 @@ from hybridstitch.method.numbers import THREADS, whole
 from hybridstitch.models.component import COMPONENTS, REQUIRED, SOURCES
 from hybridstitch.models.weights import weight_files
 
-from .backends import Backend, find_backend, hardware, require_gpu
+from .backends import find_backend, find_device, hardware
 from .executors.engine import Engine
 from .store.folder import Store, default_folder
 from .store.manifest import Manifest, check_usable
@@ -152,14 +152,14 @@ def open_pair(
         threads: CPU threads of a call, of onnxruntime (by default one for each physical core) and torch.
 
     Raises:
-        HybridStitchError: threads that are not 1 to 1024, an unknown or missing backend, no GPU, or, of any component:
-            not built, built for another pair, version or GPU, files that are damaged, a checkpoint that is gone (of
+        HybridStitchError: threads that are not 1 to 1024, an unknown or missing backend, no such device, or, of any
+            component: not built, built for another pair, version or GPU, files that are damaged, a checkpoint that is gone (of
             the torch backend); or components of two exports. Checked in this order.
     """
     threads = None if threads is None else whole("threads", threads, THREADS)
     known = find_backend(backend)
     _ = known.version
-    place = _device(known, device)
+    place = find_device(known, device)
     found = find_pair(folder, pair=pair, backend=backend, needed=needed, argument=argument)
     while True:
         for manifest in found.manifests.values():
@@ -188,19 +188,3 @@ def _check_checkpoint(manifest: Manifest) -> None:
             f"the checkpoint of the {manifest.component} engine, {checkpoint}, is no folder any more"
         )
     weight_files(checkpoint / SOURCES.get(manifest.component, manifest.component))
-
-
-def _device(backend: Backend, device: torch.device | str | None) -> torch.device:
-    place = torch.device(device if device is not None else "cuda" if backend.needs_gpu else "cpu")
-    if backend.needs_gpu or place.type == "cuda":
-        require_gpu(backend)
-    if backend.needs_gpu and place.type != "cuda":
-        raise HybridStitchError(f"backend {backend.name} runs on a GPU, not on {place}")
-    if backend.name == "onnxruntime" and place.type != "cpu":
-        raise HybridStitchError(
-            f"backend onnxruntime runs on the CPU, not on {place}; "
-            "for a GPU use --backend tensorrt_rtx, tensorrt or torch"
-        )
-    if place.type == "cuda" and place.index is None:
-        return torch.device("cuda", torch.cuda.current_device())
-    return place

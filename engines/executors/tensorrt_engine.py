@@ -76,11 +76,13 @@ class TensorRTEngine:
 
     def close(self) -> None:
         """Give back contexts, plan and scratch memory, once the GPU has finished with them."""
-        if self._engine is not None:
-            torch.cuda.synchronize(self.device)
-        self._contexts.clear()
+        if self._engine is None:
+            return
+        torch.cuda.synchronize(self.device)
+        with torch.cuda.device(self.device):
+            self._contexts.clear()
+            self._engine = self._runtime = None
         self._spare.clear()
-        self._engine = self._runtime = None
         self._scratch = self._nothing = torch.empty(0)
 
     def _open(self, plan: Path) -> tuple[Any, Any]:

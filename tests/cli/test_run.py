@@ -300,6 +300,12 @@ def test_a_gpu_backend_without_a_gpu_says_so(capsys, demo_engines, backend):
     refused(capsys, "GPU", "--prompt", STAR, "--backend", backend, "--engines", str(demo_engines))
 
 
+@pytest.mark.parametrize("backend", ["onnxruntime", "torch"])
+def test_a_device_that_nobody_knows_is_one_line(capsys, demo_engines, backend):
+    named = ("--backend", backend, "--device", "banana", "--engines", str(demo_engines))
+    refused(capsys, "unknown device 'banana'; this machine has cpu", "--prompt", STAR, *named)
+
+
 def test_a_disk_that_is_full_leaves_nothing_half_written(capsys, demo_engines, tmp_path, monkeypatch):
     def full(self, path, **options):
         path.write_bytes(b"half")

@@ -10,7 +10,7 @@ from types import ModuleType
 import pytest
 import torch
 
-from hybridstitch.engines.backends import BACKENDS, Hardware, find_backend, hardware, require_gpu
+from hybridstitch.engines.backends import BACKENDS, Hardware, find_backend, find_device, hardware, require_gpu
 from hybridstitch.engines.builders.options import BuildOptions, rtx_targets
 from hybridstitch.engines.builders.pair import build_pair
 from hybridstitch.engines.doctor import obstacle
@@ -18,6 +18,7 @@ from hybridstitch.engines.store.folder import Store
 from hybridstitch.engines.store.manifest import check_usable, outdated
 from hybridstitch.method.errors import HybridStitchError
 
+from ..fake_cuda import FakeCuda
 from .handmade import make_recipe, open_engine
 
 
@@ -103,6 +104,44 @@ def test_a_backend_on_the_wrong_device_is_refused(built):
         HybridStitchError, match=r"backend onnxruntime runs on the CPU, not on meta; for a GPU use --backend"
     ):
         open_engine(built, "large", backend="onnxruntime", device="meta")
+
+
+@pytest.mark.parametrize("name", ["banana", "", "cuda:x", "cuda:-1", "cuda:256", 1.5])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_device_that_torch_does_not_know_is_told_beside_those_that_are_here(monkeypatch, name, backend):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(HybridStitchError) as caught:
+        find_device(BACKENDS[backend], name)
+    assert str(caught.value) == f"unknown device '{name}'; this machine has cpu"
+
+
+def test_a_gpu_that_is_not_there_is_told_beside_those_that_are(monkeypatch):
+    FakeCuda(monkeypatch)
+    with pytest.raises(HybridStitchError) as caught:
+        find_device(BACKENDS["torch"], "cuda:7")
+    assert str(caught.value) == "no such GPU: cuda:7; this machine has cpu, cuda:0 (NVIDIA L4), cuda:1 (NVIDIA H200)"
+
+
+def test_the_gpu_that_was_named_is_judged_and_not_the_current_one(monkeypatch):
+    FakeCuda(monkeypatch)
+    rtx = BACKENDS["tensorrt_rtx"]
+    assert find_device(rtx, None) == find_device(rtx, "cuda") == find_device(rtx, "cuda:0") == torch.device("cuda:0")
+    with pytest.raises(HybridStitchError, match=r"no kernels for NVIDIA H200 \(compute capability 9.0\)"):
+        find_device(rtx, "cuda:1")
+    assert find_device(BACKENDS["tensorrt"], "cuda:1") == torch.device("cuda:1")
+
+
+@pytest.mark.parametrize(
+    ("backend", "device", "words"),
+    [
+        ("tensorrt", "cpu", "backend tensorrt runs on a GPU, not on cpu"),
+        ("onnxruntime", "cuda:1", "backend onnxruntime runs on the CPU, not on cuda:1; for a GPU use --backend"),
+        ("torch", "meta", "backend torch runs on the CPU or an NVIDIA GPU, not on meta"),
+    ],
+)
+def test_a_device_that_a_backend_does_not_run_on_is_refused(backend, device, words):
+    with pytest.raises(HybridStitchError, match=words):
+        find_device(BACKENDS[backend], device)
 
 
 def test_the_cpu_has_a_name_and_no_compute_capability():

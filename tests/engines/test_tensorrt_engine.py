@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from contextlib import nullcontext
+import weakref
+from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
 
 import pytest
@@ -128,6 +129,38 @@ def test_a_closed_engine_says_so(engine):
     engine.close()
     with pytest.raises(HybridStitchError, match="the large engine is closed"):
         engine(random_inputs(2, 16, 0))
+
+
+def test_tensorrt_opens_runs_and_closes_with_the_named_gpu_as_the_current_one(manifest, plan, monkeypatch):
+    current, seen = ["another"], {}
+
+    @contextmanager
+    def make_current(device):
+        current.append(str(device))
+        yield
+        current.pop()
+
+    def note(what, does):
+        def noted(*arguments):
+            seen[what] = current[-1]
+            return does(*arguments)
+
+        return noted
+
+    monkeypatch.setattr(torch.cuda, "device", make_current)
+    for where, what in [
+        (fake_tensorrt.Runtime, "deserialize_cuda_engine"),
+        (fake_tensorrt.Plan, "create_execution_context"),
+        (fake_tensorrt.Context, "execute_async_v3"),
+    ]:
+        monkeypatch.setattr(where, what, note(what, getattr(where, what)))
+    engine = TensorRTEngine(manifest, plan, device=torch.device("cpu"))
+    engine(random_inputs(2, 16, 0))
+    weakref.finalize(engine._runtime, note("close", lambda: None))
+    engine.close()
+    assert seen == dict.fromkeys(
+        ("deserialize_cuda_engine", "create_execution_context", "execute_async_v3", "close"), "cpu"
+    )
 
 
 def test_the_log_keeps_the_latest_errors_and_no_warnings():
