@@ -153,8 +153,8 @@ def open_pair(
 
     Raises:
         HybridStitchError: threads that are not 1 to 1024, an unknown or missing backend, no such device, or, of any
-            component: not built, built for another pair, version or GPU, files that are damaged, a checkpoint that is gone (of
-            the torch backend); or components of two exports. Checked in this order.
+            component: not built, built for another pair, version or GPU, files that are damaged, a checkpoint that is
+            gone (of the torch backend); or components of two exports. Checked in this order.
     """
     threads = None if threads is None else whole("threads", threads, THREADS)
     known = find_backend(backend)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 import torch
 
+from hybridstitch.engines.backends import find_backend
 from hybridstitch.engines.lengths import full_lengths
+from hybridstitch.engines.profiles import resolve
+from hybridstitch.engines.spare import spare_bytes
 from hybridstitch.engines.store.manifest import Manifest
 from hybridstitch.method.geometry import Geometry
 from hybridstitch.method.guidance import is_guided
@@ -23,9 +27,9 @@ _STATE_TENSORS = 8  # of the sampler, float32: x, velocity, two estimates, the r
 class Memory:
     """Bytes of a run.
 
-    weights: of all engines. keys_values: the large model's, of all tokens, and the frozen part. latents: the sampler's
-    state, positions, text, and the engines' inputs and outputs. scratch: an estimate of the activations of what runs
-    at once: both transformers, or the decoder.
+    weights: of all engines. keys_values: the large model's, of all tokens, and the frozen part; of a TensorRT plan also
+    those that a call does not want. latents: the sampler's state, positions, text, and the engines' inputs and outputs.
+    scratch: an estimate of the activations of what runs at once: both transformers, or the decoder.
     """
 
     weights: int
@@ -66,7 +70,8 @@ def predict(manifests: Mapping[str, Manifest], recipe: Recipe, plan: Plan, size:
 
     return Memory(
         weights=sum(weight_bytes(manifest) for manifest in manifests.values()),
-        keys_values=_keys_values(geometry, rows, tokens, masked, item) if plan.has_hybrid else 0,
+        keys_values=(_keys_values(geometry, rows, tokens, masked, item) if plan.has_hybrid else 0)
+        + _unwanted(large, rows, masked if plan.has_hybrid else tokens if _runs_large(plan) else 0),
         latents=_latents(geometry, other, rows, batch, tokens, masked, item),
         scratch=max(scratch("large") + scratch("small"), scratch("vae_decoder")),
     )
@@ -80,6 +85,23 @@ def weight_bytes(manifest: Manifest) -> int:
 def _keys_values(geometry: Geometry, rows: int, tokens: int, masked: int, item: int) -> int:
     """A key and a value per attention: [rows, heads, N, head_dim] fresh, and N-M of them frozen."""
     return 2 * geometry.attentions * rows * (2 * tokens - masked) * geometry.width * item
+
+
+def _unwanted(large: Manifest, rows: int, tokens: int) -> int:
+    """Of a call on `tokens` tokens that wants the velocity alone: what a plan writes nevertheless."""
+    if not find_backend(large.backend).is_tensorrt or not tokens:
+        return 0
+    lengths = {"B": rows, "M": tokens}
+    sizes = {
+        name: math.prod(resolve(spec.dims, lengths)) * getattr(torch, spec.dtype).itemsize
+        for name, spec in large.outputs.items()
+        if name != "velocity"
+    }
+    return sum(spare_bytes(sizes).values())
+
+
+def _runs_large(plan: Plan) -> bool:
+    return any(plan.schedule.runs_full(step) for step in range(plan.schedule.steps))
 
 
 def _latents(geometry: Geometry, small: Geometry, rows: int, batch: int, tokens: int, masked: int, item: int) -> int:

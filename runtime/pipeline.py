@@ -61,9 +61,7 @@ class HybridStitch:
         self._stream = OwnStream(self.device)
         self.engines: dict[str, Engine] = {name: built.engine(name) for name in built.manifests}
         large = self.engines["large"]
-        self._positions = {
-            name: built.positions(name).to(self.device, self.engines[name].dtype) for name in ("large", "small")
-        }
+        self._positions = {name: built.positions(name).to(self.engines[name].dtype) for name in ("large", "small")}
         self._scheduler = load_scheduler(built.assets / "scheduler")
         self._text = TextEncoders(
             [engine for name, engine in self.engines.items() if name.startswith("text_encoder")],
@@ -249,8 +247,8 @@ class HybridStitch:
             self.engines["large"],
             self.engines["small"],
             geometry=self.geometry,
-            large_position=crop_positions(self._positions["large"], *grid),
-            small_position=crop_positions(self._positions["small"], *grid),
+            large_position=crop_positions(self._positions["large"], *grid).to(self.device),
+            small_position=crop_positions(self._positions["small"], *grid).to(self.device),
             text=text,
             pooled=pooled,
             guidance=plan.guidance,

@@ -41,8 +41,8 @@ class Built:
         return open_reference(self.pair.manifests[name], self.checkpoint(name), self.pair.device, self.pair.threads)
 
     def checkpoint_positions(self, name: str) -> Tensor:
-        """A transformer's position table [S, S, D], from the checkpoint."""
-        return position_table(self.checkpoint(name)).to(self.pair.device)
+        """A transformer's position table [S, S, D], from the checkpoint, on the CPU."""
+        return position_table(self.checkpoint(name))
 
 
 def find_built(

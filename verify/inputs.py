@@ -20,10 +20,11 @@ GRAIN = 0.3  # standard deviation of what is independent in every cell
 
 @dataclass(frozen=True)
 class Material:
-    """What the inputs of a pair's engines are made of, on the engines' device.
+    """What the inputs of a pair's engines are made of, on the engines' device but for the positions.
 
     text [R, T, E] and pooled [R, P]: of R prompts. input_ids: token ids [R, L] by text encoder.
-    positions: position table [S, S, D] by transformer. sigmas, timesteps: noise levels of a run, [S], falling.
+    positions: position table [S, S, D] by transformer, on the CPU. sigmas, timesteps: noise levels of a run, [S],
+    falling.
     channels: C, of the latents. seed: the same inputs come of the same seed.
     """
 

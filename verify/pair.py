@@ -201,7 +201,7 @@ def _try_stage(side: Side, stage: str, setting: Setting, follow: Sequence[Mask])
 
 @contextmanager
 def _side(engines: dict[str, Engine], positions: Mapping[str, Tensor]) -> Iterator[Side]:
-    tables = {name: positions[name].to(engine.device, engine.dtype) for name, engine in engines.items()}
+    tables = {name: positions[name].to(engine.dtype) for name, engine in engines.items()}
     try:
         with enough_memory("the stages"):
             yield Side(engines["large"], engines["small"], tables)

@@ -31,7 +31,8 @@ SCHEDULES = {
 
 @dataclass(frozen=True)
 class Side:
-    """A pair that can run: the engines or the reference. positions: table [S, S, D] by transformer."""
+    """A pair that can run: the engines or the reference. positions: table [S, S, D] by transformer, on
+    the CPU."""
 
     large: Engine
     small: Engine
@@ -116,8 +117,8 @@ def run_stage(side: Side, stage: str, setting: Setting, *, follow: Sequence[Mask
         side.small,
         follow=follow,
         geometry=setting.geometry,
-        large_position=crop_positions(side.positions["large"], *setting.grid),
-        small_position=crop_positions(side.positions["small"], *setting.grid),
+        large_position=crop_positions(side.positions["large"], *setting.grid).to(setting.noise.device),
+        small_position=crop_positions(side.positions["small"], *setting.grid).to(setting.noise.device),
         text=setting.text,
         pooled=setting.pooled,
         guidance=setting.guidance,

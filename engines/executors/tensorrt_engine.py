@@ -19,6 +19,7 @@ from torch import Tensor
 from hybridstitch.method.errors import HybridStitchError
 
 from ..profiles import best_profile
+from ..spare import spare_bytes, spare_place
 from ..store.manifest import Manifest
 from ..tensorrt_module import make_log, tensorrt_module
 from .engine import check_call
@@ -151,11 +152,15 @@ class TensorRTEngine:
 
     def _unwanted(self, context: Context, results: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Memory for the outputs that nobody wants, which a plan writes all the same. All contexts share it."""
-        for name in self.manifest.outputs.keys() - results.keys():
-            size = torch.Size(context.shapes[name]).numel() * self._dtype_of(name).itemsize
-            if name not in self._spare or self._spare[name].numel() < size:
-                self._spare[name] = self._empty((size,), torch.uint8)
-        return {name: tensor for name, tensor in self._spare.items() if name not in results}
+        sizes = {
+            name: torch.Size(shape).numel() * self._dtype_of(name).itemsize
+            for name, shape in context.shapes.items()
+            if name not in results
+        }
+        for place, size in spare_bytes(sizes).items():
+            if place not in self._spare or self._spare[place].numel() < size:
+                self._spare[place] = self._empty((size,), torch.uint8)
+        return {name: self._spare[spare_place(name)] for name in sizes}
 
     def _empty(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         try:

@@ -1,13 +1,17 @@
 """A stand-in for the tensorrt module that runs the small hand-made model on the CPU.
 
 It keeps the rules of the real one and fails where they are broken: a profile before shapes, shapes before scratch
-memory, every address before a run, scratch memory of the size and alignment that was asked for.
+memory, every address before a run, scratch memory of the size and alignment that was asked for. It writes every output,
+and reads what a block's attentions wrote, two to a block, before the next block writes: outputs that share memory show.
 """
 
 from __future__ import annotations
 
 import ctypes
+import itertools
 import math
+from collections.abc import Mapping
+from dataclasses import replace
 from enum import IntEnum
 from typing import Any
 
@@ -15,9 +19,11 @@ import torch
 from torch import Tensor
 from typing_extensions import Buffer
 
+from hybridstitch.engines.profiles import resolve
 from hybridstitch.engines.store.manifest import Manifest
+from hybridstitch.engines.tensors import TensorSpec
 
-from .handmade import DIMS, compute, weights
+from .handmade import compute, weights
 
 SCRATCH_BYTES_PER_TOKEN = 100
 
@@ -103,7 +109,7 @@ class Context:
 
     def get_tensor_shape(self, name: str) -> tuple[int, ...]:
         lengths = {"B": self.shapes["tokens"][0], "M": self.shapes["tokens"][1]}
-        return tuple(lengths.get(dim, dim) for dim in DIMS[name])  # type: ignore[arg-type]
+        return resolve(self.plan.manifest.outputs[name].dims, lengths)
 
     def set_tensor_address(self, name: str, address: int) -> bool:
         assert address
@@ -117,11 +123,21 @@ class Context:
         if inputs["tokens"].isnan().any():
             self.plan.log.log(ILogger.Severity.ERROR, "CUDA error 700\n  at somewhere")
             return False
-        for name, tensor in compute(inputs, weights()).items():
-            data = tensor.contiguous()
-            ctypes.memmove(self.addresses[name], data.data_ptr(), data.nbytes)
+        outputs = compute(inputs, weights())
+        for block in itertools.groupby(self.plan.manifest.outputs, key=_block_of):
+            written = {name: self._computed(outputs, name) for name in block[1]}
+            for name, tensor in written.items():
+                ctypes.memmove(self.addresses[name], tensor.data_ptr(), tensor.nbytes)
+            for name, tensor in written.items():
+                assert torch.equal(self._read(name, tuple(tensor.shape)), tensor), f"{name} was written over"
         self.runs += 1
         return True
+
+    @staticmethod
+    def _computed(outputs: dict[str, Tensor], name: str) -> Tensor:
+        """An output; the one attention that is computed stands in for all, each with a number of its own."""
+        stem, _, index = name.partition(".")
+        return (outputs[f"{stem}.0"] + int(index) if index else outputs[name]).contiguous()
 
     def _read(self, name: str, shape: tuple[int, ...]) -> Tensor:
         count = math.prod(shape)
@@ -129,3 +145,22 @@ class Context:
             return torch.empty(shape)
         content = (ctypes.c_float * count).from_address(self.addresses[name])
         return torch.frombuffer(content, dtype=torch.float32).reshape(shape).clone()
+
+
+def with_attentions(manifest: Manifest, count: int) -> Manifest:
+    """The large model with more attentions than the one that the hand-made graph has."""
+    assert manifest.geometry is not None
+
+    def more(tensors: Mapping[str, TensorSpec]) -> dict[str, TensorSpec]:
+        repeated = [(name.removesuffix("0"), spec) for name, spec in tensors.items() if name.endswith(".0")]
+        others = {name: spec for name, spec in tensors.items() if not name.endswith(".0")}
+        return others | {f"{stem}{index}": spec for index in range(count) for stem, spec in repeated}
+
+    geometry = replace(manifest.geometry, attentions=count)
+    return replace(manifest, inputs=more(manifest.inputs), outputs=more(manifest.outputs), geometry=geometry)
+
+
+def _block_of(output: str) -> int:
+    """The number of the block that writes an output."""
+    index = output.partition(".")[2]
+    return int(index) // 2 if index else -1

@@ -18,6 +18,7 @@ from hybridstitch.engines.tensorrt_module import ERRORS_KEPT, make_log, tensorrt
 from hybridstitch.method.errors import HybridStitchError
 
 from . import fake_tensorrt
+from .fake_tensorrt import with_attentions
 from .handmade import compute, random_inputs, weights
 
 
@@ -74,6 +75,23 @@ def test_unwanted_outputs_do_not_come_back_and_wanted_ones_are_written_in_place(
     assert list(outputs) == ["velocity"]
     assert outputs["velocity"] is velocity
     assert_close(velocity, compute(inputs, weights())["velocity"])
+
+
+@pytest.mark.parametrize("attentions", [1, 2, 5, 8])
+def test_keys_that_nobody_wants_share_memory_and_are_whole_while_they_are_read(manifest, plan, monkeypatch, attentions):
+    many = with_attentions(manifest, attentions)
+    monkeypatch.setattr(fake_tensorrt.Plan, "manifest", many)
+    engine = TensorRTEngine(many, plan, device=torch.device("cpu"))
+    for tokens, frozen in [(4, 12), (16, 0), (7, 5)]:
+        inputs = dict(random_inputs(2, tokens, frozen))
+        for index in range(1, attentions):
+            inputs |= {f"frozen_{kind}.{index}": inputs[f"frozen_{kind}.0"].clone() for kind in ("key", "value")}
+        before, velocity = {name: tensor.clone() for name, tensor in inputs.items()}, torch.empty(2, tokens, 4)
+        engine(inputs, {"velocity": velocity})
+        assert_close(velocity, compute(inputs, weights())["velocity"])
+        assert all(torch.equal(inputs[name], tensor) for name, tensor in before.items())
+    one = 2 * 16 * 4 * 4  # bytes of a key of two rows of 16 tokens
+    assert sum(spare.nbytes for spare in engine._spare.values()) == 2 * min(attentions, 2) * one
 
 
 def test_a_larger_run_grows_the_scratch_memory_and_a_smaller_one_keeps_it(engine):
