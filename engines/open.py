@@ -167,6 +167,7 @@ def open_pair(
         try:
             for manifest in found.manifests.values():
                 found.store.check_files(manifest)
+                found.store.check_weights(manifest)
                 _check_checkpoint(manifest)
             assets = found.store.assets(found.manifests.values())
         except HybridStitchError:

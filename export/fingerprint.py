@@ -6,11 +6,11 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
-from hybridstitch.method.progress import OnProgress
+from hybridstitch.method.progress import OnProgress, silent
 from hybridstitch.models.digests import Digests
 
 
-def fingerprint(files: Iterable[Path], digests: Digests, report: OnProgress) -> str:
+def fingerprint(files: Iterable[Path], digests: Digests, report: OnProgress = silent) -> str:
     """SHA-256 over the content of all files, in the order given; what is known of them is not read again."""
     return hashlib.sha256("".join(digests.sha256(file, report) for file in files).encode()).hexdigest()
 

@@ -56,10 +56,12 @@ def write_component(component: Component, target: Path, *, digests: Digests, rep
     weights = find_weights(component)
     made_from = _made_from(component)
     files = sorted({tensor.file for tensor in weights.values()})
-    current = _current(target)
+    current, weights_from = _current(target), {str(file.resolve()): file.stat().st_size for file in files}
     with ThreadPoolExecutor(1) as reader:  # reading gigabytes takes as long as tracing, and another core
         digest = reader.submit(fingerprint, files, digests, report)
         if current.get("made_from") == made_from and current.get("weights_sha256") == digest.result():
+            if current.get("weights_from") != weights_from:  # the same checkpoint, elsewhere
+                _write_graph_json(target, current | {"weights_from": weights_from})
             report(Progress("nothing changed"))
             return False
         report(Progress("tracing"))
@@ -71,11 +73,12 @@ def write_component(component: Component, target: Path, *, digests: Digests, rep
         path = folder / "model.onnx"
         ir.save(model, path)
         _check(path, sorted({tensor.file for tensor in placed.values()}))
-        content = _graph_json(component, path, weights_sha256) | {"made_from": made_from}
+        content = _graph_json(component, path, weights_sha256)
+        content |= {"weights_from": weights_from, "made_from": made_from}
         if POSITION_TABLE in component.kept:
             content["position"] = _write_position(component, placed[POSITION_TABLE], folder)
         content["files"] = {file.name: file.stat().st_size for file in sorted(folder.iterdir())}
-        (folder / "graph.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        _write_graph_json(folder, content)
     report(Progress("written"))
     return True
 
@@ -117,6 +120,12 @@ def _current(target: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, AttributeError, TypeError):
         return {}
     return content if whole else {}
+
+
+def _write_graph_json(folder: Path, content: dict[str, Any]) -> None:
+    partial = folder / "graph.json.partial"
+    partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    partial.replace(folder / "graph.json")
 
 
 def _graph_json(component: Component, path: Path, weights_sha256: str) -> dict[str, Any]:

@@ -59,6 +59,7 @@ class Graph:
     zero_text_tokens: int
     graph_sha256: str
     weights_sha256: str
+    weights_from: Mapping[str, int]
     position: PositionTable | None
 
     @property
@@ -104,6 +105,7 @@ def read_graph(folder: Path) -> Graph:
             zero_text_tokens=content.get("zero_text_tokens") or 0,
             graph_sha256=content["graph_sha256"],
             weights_sha256=content["weights_sha256"],
+            weights_from=content.get("weights_from", {}),
             position=PositionTable(folder / position["file"], position["tensor"], tuple(position["shape"]))
             if position
             else None,

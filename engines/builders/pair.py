@@ -21,6 +21,7 @@ from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.method.geometry import Geometry
 from hybridstitch.method.progress import OnProgress, Progress, silent, within
 from hybridstitch.models.component import COMPONENTS
+from hybridstitch.models.digests import Digests
 from hybridstitch.pairs.recipe import Recipe
 
 from ..backends import Backend, Hardware, find_backend, hardware, require_gpu
@@ -98,6 +99,7 @@ def build_pair(
             manifest = replace(manifest, assets=assets)
             report = within(progress, graph.component)
             reports.append(_bring_up_to_date(store, graph, manifest, recipe, geometry, options, report))
+        store.learn(Digests(source), {path for graph in graphs for path in graph.weights_from})
     return BuildReport(recipe.name, backend, store.folder, tuple(reports))
 
 
@@ -121,8 +123,8 @@ def _bring_up_to_date(
         if not why and not store.is_whole(current):
             why = ["its files"]
         if not why:
-            if current.assets != wanted.assets:
-                current = store.update(replace(current, assets=wanted.assets))
+            if (current.assets, current.weights_from) != (wanted.assets, wanted.weights_from):
+                current = store.update(replace(current, assets=wanted.assets, weights_from=wanted.weights_from))
             report(Progress("unchanged", 1, 1))
             return ComponentReport(wanted.component, "unchanged", time.perf_counter() - start, _bytes(current))
     report(Progress("building"))
@@ -236,6 +238,7 @@ def _manifest(recipe: Recipe, graph: Graph, geometry: Geometry, backend: Backend
         targets=targets,
         graph_sha256=graph.graph_sha256,
         weights_sha256=graph.weights_sha256,
+        weights_from=graph.weights_from,
         inputs=graph.inputs,
         outputs=graph.outputs,
         profiles=profiles,

@@ -25,6 +25,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from hybridstitch.export.fingerprint import fingerprint
 from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.models.digests import Digests, file_sha256
 
@@ -121,6 +122,32 @@ class Store:
         for role in manifest.files:
             if problem := self._problem(manifest, role):
                 raise HybridStitchError(f"{problem}. Build it again: {self.rebuild}")
+
+    def check_weights(self, manifest: Manifest) -> None:
+        """Refuse an engine whose checkpoint is at hand and holds other weights by now.
+
+        Its files are read only where their size or modification time is not what it was. Engines that were carried to
+        a machine without the checkpoint pass.
+
+        Raises:
+            HybridStitchError: the weights changed since the engine was built.
+        """
+        files = [Path(name) for name in manifest.weights_from]
+        if not files or not all(path.is_file() for path in files):
+            return
+        same_sizes = all(
+            path.stat().st_size == size for path, size in zip(files, manifest.weights_from.values(), strict=True)
+        )
+        if not same_sizes or fingerprint(files, self._digests) != manifest.weights_sha256:
+            raise HybridStitchError(
+                f"the weights in {files[0].parent} changed since the {manifest.component} engine was built. "
+                f"Build it again: {self.rebuild}"
+            )
+
+    def learn(self, digests: Digests, files: Iterable[str]) -> None:
+        """Take over what is known of checkpoint files, so that `check_weights` need not read them."""
+        paths = [path for path in map(Path, files) if path.is_file()]
+        self._digests.remember({path: digests.sha256(path) for path in paths})
 
     def is_whole(self, manifest: Manifest) -> bool:
         """Whether all files of an engine are what the builder wrote."""

@@ -53,6 +53,7 @@ class Manifest:
 
     pair, component, backend: which. backend_version, version: of the backend and of this package.
     hardware: what the plan was built on. targets: the GPUs that it runs on, as "SM89"; none: only `hardware`.
+    weights_from: the checkpoint's files that the weights came from, and their sizes in bytes.
     options: the builder's options that were given; checkpoint: the weights' folder, of the torch backend alone.
     files: by role, "plan" (and "weights", "position", ...). assets: the folder of tokenizers and scheduler.
     weight_bytes: of the graph's weights. scratch: the memory of its activations, in bytes, at each shape of the recipe.
@@ -69,6 +70,7 @@ class Manifest:
     targets: tuple[str, ...]
     graph_sha256: str
     weights_sha256: str
+    weights_from: Mapping[str, int]
     inputs: Mapping[str, TensorSpec]
     outputs: Mapping[str, TensorSpec]
     profiles: tuple[Profile, ...]
@@ -85,7 +87,7 @@ class Manifest:
     @property
     def key(self) -> str:
         """A hash of all that decides what the builder makes; the same key is the same engine."""
-        decides = replace(self, assets=None, files={}, weight_bytes=0, scratch=(), built="").as_json()
+        decides = replace(self, weights_from={}, assets=None, files={}, weight_bytes=0, scratch=(), built="").as_json()
         return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
 
     def as_json(self) -> dict[str, Any]:
@@ -95,6 +97,7 @@ class Manifest:
             **content,
             "hardware": asdict(self.hardware),
             "targets": list(self.targets),
+            "weights_from": dict(self.weights_from),
             "inputs": _tensors_as_json(self.inputs),
             "outputs": _tensors_as_json(self.outputs),
             "profiles": [profile.as_json() for profile in self.profiles],
@@ -177,7 +180,7 @@ def changes(old: Manifest, new: Manifest) -> list[str]:
         "outputs": "the outputs",
     }
     before, after = old.as_json(), new.as_json()
-    ignored = {"format", "assets", "files", "weight_bytes", "scratch", "built"}
+    ignored = {"format", "weights_from", "assets", "files", "weight_bytes", "scratch", "built"}
     return [
         names.get(name, name.replace("_", " "))
         for name in before

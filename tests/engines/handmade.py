@@ -17,7 +17,9 @@ from torch import Tensor
 from hybridstitch.engines.executors.engine import Engine
 from hybridstitch.engines.open import open_pair
 from hybridstitch.engines.store.folder import Store
+from hybridstitch.export.fingerprint import fingerprint
 from hybridstitch.method.geometry import Geometry
+from hybridstitch.models.digests import Digests
 from hybridstitch.pairs.recipe import Recipe
 
 GEOMETRY = Geometry(
@@ -116,7 +118,8 @@ def write_component(folder: Path, *, seed: int = 0) -> Path:
         "zero_text_tokens": 0,
         "position": {"file": "position.safetensors", "tensor": "position", "shape": [8, 8, 4]},
         "graph_sha256": hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest(),
-        "weights_sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
+        "weights_sha256": fingerprint([file], Digests(folder)),
+        "weights_from": {str(file): file.stat().st_size},
     }
     (folder / "graph.json").write_text(json.dumps(content))
     return folder

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from hybridstitch.engines.builders.pair import build_pair
 from hybridstitch.engines.executors import onnxruntime_engine
 from hybridstitch.engines.open import BuiltPair, find_pair, open_pair
 from hybridstitch.engines.store.folder import Store
 from hybridstitch.method.errors import HybridStitchError
+from hybridstitch.models import digests
 
-from .handmade import make_recipe, write_component
+from .handmade import make_recipe, weights, write_component, write_export
 
 NEEDED = ("large", "small")
 
 
 @pytest.fixture
-def export(exported: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(exported, tmp_path / "onnx"))
+def export(tmp_path: Path) -> Path:
+    """The export of a tiny pair, to be changed; its weight files stand for the checkpoint's."""
+    return write_export(tmp_path / "onnx")
 
 
 @pytest.fixture
@@ -54,6 +60,54 @@ def test_a_damaged_engine_is_told_before_any_other_plan_is_read(folder):
     plan.write_bytes(plan.read_bytes()[:-1])
     with pytest.raises(HybridStitchError, match=r"small/plan-\S+ is cut short"):
         opened(folder).engine("large")
+
+
+@pytest.mark.usefixtures("no_plan_is_read")
+@pytest.mark.parametrize("same_size", [True, False])
+def test_weights_that_changed_since_the_build_are_told_before_any_plan_is_read(export, folder, same_size):
+    checkpoint = export / "large" / "weights.safetensors"
+    edited = {name: tensor + 1 for name, tensor in weights(0).items()}
+    save_file(edited if same_size else {**edited, "more": torch.zeros(9)}, checkpoint)
+    words = r"the weights in \S+/large changed since the large engine was built."
+    with pytest.raises(HybridStitchError, match=words) as told:
+        opened(folder)
+    assert str(told.value).endswith(f"hybridstitch-trt build --pair mini --backend onnxruntime --out {folder}")
+    write_component(export / "large", seed=7)
+    build_pair(make_recipe(), export, folder)
+    opened(folder)
+
+
+def test_a_checkpoint_is_read_again_only_when_its_time_changed(export, folder, monkeypatch):
+    read: list[Path] = []
+    whole = digests.file_sha256
+    monkeypatch.setattr(digests, "file_sha256", lambda path, *rest: read.append(path) or whole(path, *rest))
+    checkpoint = export / "large" / "weights.safetensors"
+    opened(folder)
+    assert checkpoint not in read
+    os.utime(checkpoint, (1, 1))
+    opened(folder)
+    opened(folder)
+    assert read.count(checkpoint) == 1
+
+
+def test_engines_carried_to_a_machine_without_the_checkpoint_are_opened(export, folder):
+    shutil.rmtree(export)
+    opened(folder).engine("large").close()
+
+
+def test_the_same_checkpoint_elsewhere_is_the_one_that_is_watched_from_then_on(export, folder, tmp_path):
+    moved = Path(shutil.copytree(export, tmp_path / "moved"))
+    content = json.loads((moved / "large" / "graph.json").read_text())
+    file = moved / "large" / "weights.safetensors"
+    (moved / "large" / "graph.json").write_text(
+        json.dumps({**content, "weights_from": {str(file): file.stat().st_size}})
+    )
+    shutil.rmtree(export)
+    report = build_pair(make_recipe(), moved, folder)
+    assert {component.state for component in report.components} == {"unchanged"}
+    save_file({name: tensor + 1 for name, tensor in weights(0).items()}, file)
+    with pytest.raises(HybridStitchError, match="changed since the large engine was built"):
+        opened(folder)
 
 
 @pytest.mark.usefixtures("no_plan_is_read")
