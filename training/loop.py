@@ -1,13 +1,14 @@
 """The loop that every stage trains in: a budget in pictures, moving averages, checkpoints, a progress bar.
 
-A stage may be killed at any moment: at most `save_seconds` of work are lost, and the next call goes on. The batch of a
-step follows from the seed and the number of pictures seen alone, so a resumed run sees what an unbroken one would have,
-and a slow machine ends with what a fast one does.
+A stage may be stopped at any moment, and the next call goes on: Ctrl-C and SIGTERM lose nothing, a kill at most
+`save_seconds` of work. The batch of a step follows from the seed and the number of pictures seen alone, so a resumed run
+sees what an unbroken one would have, and a slow machine ends with what a fast one does.
 """
 
 import contextlib
 import json
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from tqdm import tqdm
 from training import workers
 from training.muon import Muon
 
+STOPS = (signal.SIGINT, signal.SIGTERM)
 AVERAGE_EVERY = 4  # steps between two updates of the moving average
 
 
@@ -122,9 +124,12 @@ def train(
 
     tick, last_save, recent, compiled = time.monotonic(), time.monotonic(), [], False
     first = workers.rank() == 0
-    with tqdm(
-        desc=folder.name, initial=seen, total=budget.pictures, unit=" pictures", mininterval=10, disable=not first
-    ) as bar:
+    with (
+        asked_to_stop() as stopping,
+        tqdm(
+            desc=folder.name, initial=seen, total=budget.pictures, unit=" pictures", mininterval=10, disable=not first
+        ) as bar,
+    ):
         while seen < budget.pictures:
             progress = seen / budget.pictures
             factor = optimization.factor_at(progress)
@@ -157,10 +162,26 @@ def train(
             if first and now - last_save > optimization.save_seconds:
                 save()
                 last_save = tick = time.monotonic()
+            if stopping():
+                if first:
+                    save()
+                raise KeyboardInterrupt
     if first:
         save()
     with torch.no_grad():
         torch._foreach_copy_(weights, averages)
+
+
+@contextlib.contextmanager
+def asked_to_stop() -> Iterator[Callable[[], bool]]:
+    """Whether Ctrl-C or SIGTERM has come since: they wait for the end of a step, so that what is saved is whole."""
+    asked: list[int] = []
+    before = {number: signal.signal(number, lambda number, _: asked.append(number)) for number in STOPS}
+    try:
+        yield lambda: bool(asked)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextlib.contextmanager

@@ -1,6 +1,8 @@
 """The loop that every stage trains in."""
 
 import json
+import os
+import signal
 
 import pytest
 import torch
@@ -81,6 +83,27 @@ def test_a_killed_stage_gives_what_an_unbroken_one_gives(tmp_path, muon_rate):
         train(tmp_path / "killed", module, killed, Budget(60 * BATCH, BATCH), optimization, matrices=matrices)
     resumed, _ = _trained(tmp_path / "killed", 60 * BATCH, optimization=optimization)
     unbroken, _ = _trained(tmp_path / "unbroken", 60 * BATCH, optimization=optimization)
+    torch.testing.assert_close(resumed.weight, unbroken.weight)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stage_that_is_asked_to_stop_loses_nothing(tmp_path, number):
+    torch.manual_seed(0)
+    module = nn.Linear(4, 1)
+    loss_of = _loss_of(module)
+
+    def asked(draw: int, progress: float) -> torch.Tensor:
+        if draw == 30:
+            os.kill(os.getpid(), number)
+        return loss_of(draw, progress)
+
+    before = signal.getsignal(number)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "stopped", module, asked, Budget(60 * BATCH, BATCH), FAST)
+    assert signal.getsignal(number) is before
+    resumed, draws = _trained(tmp_path / "stopped", 60 * BATCH)
+    assert draws == list(range(31, 60))
+    unbroken, _ = _trained(tmp_path / "unbroken", 60 * BATCH)
     torch.testing.assert_close(resumed.weight, unbroken.weight)
 
 
