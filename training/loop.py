@@ -1,8 +1,8 @@
 """The loop that every stage trains in: a budget in pictures, moving averages, checkpoints, a progress bar.
 
 A stage may be stopped at any moment, and the next call goes on: Ctrl-C and SIGTERM lose nothing, a kill at most
-`save_seconds` of work. The batch of a step follows from the seed and the number of pictures seen alone, so a resumed run
-sees what an unbroken one would have, and a slow machine ends with what a fast one does.
+`save_seconds` of work. The batch of a step follows from the seed and the number of pictures seen alone, so a resumed
+run sees what an unbroken one would have, and a slow machine ends with what a fast one does.
 """
 
 import contextlib
