@@ -150,8 +150,8 @@ def _known_timings(file: Path) -> bytes:
     """What earlier builds measured; nothing before the first."""
     try:
         return file.read_bytes() if file.is_file() else b""
-    except OSError as error:
-        raise HybridStitchError(f"timing cache {file} cannot be read: {error.strerror}; choose another file") from None
+    except OSError as failure:
+        raise HybridStitchError(f"timing cache {file} cannot be read: {failure.strerror}; choose another file") from None
 
 
 def _keep_timing_cache(config: Any, file: Path, report: OnProgress) -> None:
