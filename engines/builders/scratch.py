@@ -38,17 +38,25 @@ def scratch_at(graph: Graph, recipe: Recipe, geometry: Geometry, backend: str) -
     ]
     distinct = {tuple(lengths.items()): lengths for lengths in shapes}.values()
     return tuple(
-        Scratch(lengths, peak_activations(graph.onnx_file, lengths, fused_attention=fused)) for lengths in distinct
+        Scratch(
+            lengths,
+            peak_activations(graph.onnx_file, lengths, fused_attention=fused, keeps_outputs=backend == "torch"),
+        )
+        for lengths in distinct
     )
 
 
-def peak_activations(graph: Path, lengths: Mapping[str, int], *, fused_attention: bool) -> int:
-    """Bytes of the activations of an ONNX file, inputs and outputs of the graph included.
+def peak_activations(
+    graph: Path, lengths: Mapping[str, int], *, fused_attention: bool, keeps_outputs: bool = False
+) -> int:
+    """Bytes of the activations of an ONNX file, inputs of the graph included.
 
     Args:
         graph: the file; its weights are not read.
         lengths: of every dynamic dimension of its inputs.
         fused_attention: whether the backend never holds a softmax's input and output.
+        keeps_outputs: whether all outputs are there at once at the end, as in torch; elsewhere they are written to
+            memory that the caller brings and counts, keys and values above all.
 
     Raises:
         KeyError: a dynamic dimension that `lengths` does not have.
@@ -70,7 +78,11 @@ def peak_activations(graph: Path, lengths: Mapping[str, int], *, fused_attention
         return name
 
     last_use = {home(name): step for step, node in enumerate(model.graph.node) for name in node.input}
-    last_use |= dict.fromkeys((home(value.name) for value in model.graph.output), len(model.graph.node))
+    outputs = {home(value.name) for value in model.graph.output}
+    if keeps_outputs:
+        last_use |= dict.fromkeys(outputs, len(model.graph.node))
+    else:
+        sizes |= dict.fromkeys(outputs, 0)
     live = sum(sizes.get(value.name, 0) for value in model.graph.input if value.name not in weights)
     peak = live
     for step, node in enumerate(model.graph.node):

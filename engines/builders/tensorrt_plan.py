@@ -151,7 +151,9 @@ def _known_timings(file: Path) -> bytes:
     try:
         return file.read_bytes() if file.is_file() else b""
     except OSError as failure:
-        raise HybridStitchError(f"timing cache {file} cannot be read: {failure.strerror}; choose another file") from None
+        raise HybridStitchError(
+            f"timing cache {file} cannot be read: {failure.strerror}; choose another file"
+        ) from None
 
 
 def _keep_timing_cache(config: Any, file: Path, report: OnProgress) -> None:
