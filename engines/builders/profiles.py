@@ -1,14 +1,17 @@
 """The profiles that a component is built with: what follows from a recipe's sizes, batches and mask ratios.
 
 The large model has one for the full run (no frozen tokens) and one for each bucket of mask ratios; with several picture
-sizes a range spans them all.
+sizes a range spans them all, or each size has profiles of its own (`per_size`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.method.geometry import Geometry
 from hybridstitch.method.masks import masked_count
+from hybridstitch.method.size import Size
 from hybridstitch.pairs.recipe import Recipe
 
 from ..profiles import NOUNS, Profile, Range, resolve
@@ -35,22 +38,34 @@ def profiles_for(
         raise HybridStitchError(
             f"{graph.folder}: dynamic dimension {unknown[0]!r} is none of {', '.join(NOUNS)}; export again"
         )
-    boxes = _token_boxes(recipe, geometry, frozen="F" in symbols) if "M" in symbols else {"full": {}}
-    fixed = {"T": _only(geometry.text_tokens), **_latent_ranges(recipe, geometry)}
-    found = []
-    for name, box in boxes.items():
-        for suffix, batch in _batch_ranges(recipe, graph.component, static_batch):
-            ranges = {**fixed, **box, "B": batch}
-            found.append(Profile(name + suffix, {s: ranges[s] for s in NOUNS if s in symbols}))
-    for profile in found:
+    found: dict[tuple, Profile] = {}
+    for size_name, sizes in _size_groups(recipe):
+        boxes = _token_boxes(recipe, geometry, sizes, frozen="F" in symbols) if "M" in symbols else {"full": {}}
+        fixed = {"T": _only(geometry.text_tokens), **_latent_ranges(recipe, geometry, sizes)}
+        for name, box in boxes.items():
+            for suffix, batch in _batch_ranges(recipe, graph.component, static_batch):
+                ranges = {**fixed, **box, "B": batch}
+                ranges = {symbol: ranges[symbol] for symbol in NOUNS if symbol in symbols}
+                by_size = size_name if symbols & {"M", "h", "w"} else ""
+                found.setdefault(tuple(ranges.items()), Profile(name + by_size + suffix, ranges))
+    for profile in found.values():
         _check_volumes(graph, profile)
-    return tuple(found)
+    return tuple(found.values())
 
 
-def _token_boxes(recipe: Recipe, geometry: Geometry, *, frozen: bool) -> dict[str, dict[str, Range]]:
+def _size_groups(recipe: Recipe) -> list[tuple[str, tuple[Size, ...]]]:
+    """What a profile's name says of its sizes, and the sizes: of all, or of each by itself. Two sizes of equally many
+    tokens make the same profiles, of which the first stays."""
+    sizes = recipe.profiles.sizes
+    return [(f"-{size}", (size,)) for size in sizes] if recipe.profiles.per_size else [("", sizes)]
+
+
+def _token_boxes(
+    recipe: Recipe, geometry: Geometry, sizes: Sequence[Size], *, frozen: bool
+) -> dict[str, dict[str, Range]]:
     """Ranges of M and F: the full run, then the buckets of mask ratios, smallest first."""
     wanted = recipe.profiles
-    counts = [geometry.tokens(size) for size in wanted.sizes]
+    counts = [geometry.tokens(size) for size in sizes]
     typical = geometry.tokens(recipe.defaults.size)
     typical = typical if typical in counts else counts[0]
     boxes = {"full": {"M": (min(counts), typical, max(counts)), "F": _only(0)}}
@@ -89,8 +104,7 @@ def _batch_ranges(recipe: Recipe, component: str, static: bool) -> list[tuple[st
     return [("", (1, 2 * sizes[0] if doubled else sizes[0], max(rows)))]
 
 
-def _latent_ranges(recipe: Recipe, geometry: Geometry) -> dict[str, Range]:
-    sizes = recipe.profiles.sizes
+def _latent_ranges(recipe: Recipe, geometry: Geometry, sizes: Sequence[Size]) -> dict[str, Range]:
     aim = recipe.defaults.size if recipe.defaults.size in sizes else sizes[0]
     high = [size.height // geometry.vae_factor for size in sizes]
     wide = [size.width // geometry.vae_factor for size in sizes]

@@ -15,6 +15,7 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainSerializer,
+    StrictBool,
     StrictFloat,
     StrictInt,
     ValidationError,
@@ -49,12 +50,14 @@ class Profiles(_Strict):
     sizes: pictures, WxH in pixels. batch_sizes: pictures per call (guidance doubles them).
     mask_ratios: upper ends of the masked profiles, as shares of the image tokens.
     token_bucket: masked token counts are rounded up to a multiple of this.
+    per_size: whether each size has profiles of its own, instead of one range over all of them.
     """
 
     sizes: tuple[SizeField, ...] = Field(min_length=1)
     batch_sizes: tuple[Annotated[StrictInt, Field(ge=1, le=64)], ...] = Field(default=(1,), min_length=1)
     mask_ratios: tuple[Annotated[StrictFloat, Field(gt=0, lt=1)], ...] = (0.15, 0.3, 0.5)
     token_bucket: StrictInt = Field(default=64, ge=1, le=1024)
+    per_size: StrictBool = False
 
 
 def _setting(name: str) -> BeforeValidator:

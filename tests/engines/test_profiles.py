@@ -39,9 +39,22 @@ def test_the_small_model_has_the_full_profile_alone(small):
     assert (profile.name, profile.ranges["M"]) == ("full", (12, 16, 16))
 
 
+def test_each_size_may_have_profiles_of_its_own_tuned_for_its_lengths(large, small):
+    recipe = make_recipe(sizes=["32x32", "32x24", "24x32"], per_size=True)
+    profiles = profiles_for(large, recipe, geometry=GEOMETRY)
+    full = {profile.name: profile.ranges["M"] for profile in profiles if profile.name.startswith("full")}
+    assert full == {"full-32x32": (16, 16, 16), "full-32x24": (12, 12, 12)}  # 24x32 has as many tokens as 32x24
+    assert [profile.name for profile in profiles_for(small, recipe, geometry=GEOMETRY)] == list(full)
+    for count in (16, 12):
+        index = best_profile(profiles, {"B": 2, "M": masked_count(count, 0.5, 2), "F": count // 2, "T": 3})
+        assert index is not None
+        assert profiles[index].name == f"masked-50-{'32x32' if count == 16 else '32x24'}"
+
+
+@pytest.mark.parametrize("per_size", [False, True])
 @pytest.mark.parametrize("bucket", [1, 2, 4, 7])
-def test_every_mask_of_every_size_has_a_profile(large, bucket):
-    recipe = make_recipe(token_bucket=bucket, sizes=["32x32", "32x24", "64x64"])
+def test_every_mask_of_every_size_has_a_profile(large, bucket, per_size):
+    recipe = make_recipe(token_bucket=bucket, sizes=["32x32", "32x24", "64x64"], per_size=per_size)
     profiles = profiles_for(large, recipe, geometry=GEOMETRY)
     for count in (16, 12, 64):
         for masked in range(1, count + 1):
