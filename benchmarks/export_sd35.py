@@ -1,6 +1,6 @@
 """Export time, peak memory and bytes written at the size of Stable Diffusion 3.5 large.
 
-    python benchmarks/export_sd35.py [--layers 38] [--heads 38] [--dtype bfloat16] [--keep FOLDER]
+    python -m benchmarks.export_sd35 [--layers 38] [--heads 38] [--dtype bfloat16] [--keep FOLDER] [--save]
 
 A sparse file of the right length stands in for the weights, so that neither 16 GB of disk nor the licence is needed:
 its header is real, its values are zeros that take no space.
@@ -20,6 +20,7 @@ from typing import get_args
 import torch
 from diffusers.models.transformers.transformer_sd3 import SD3Transformer2DModel
 
+from benchmarks.machine import save
 from hybridstitch.export.write import write_component
 from hybridstitch.models.components import TextShape, transformer
 from hybridstitch.models.digests import Digests
@@ -69,6 +70,7 @@ def main() -> None:
     parser.add_argument("--heads", type=int, default=38)
     parser.add_argument("--dtype", default="bfloat16", choices=get_args(Dtype))
     parser.add_argument("--keep", type=Path, help="write here and leave it")
+    parser.add_argument("--save", action="store_true", help="keep the figures in benchmarks/results/")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.keep or Path(temporary)
@@ -78,17 +80,23 @@ def main() -> None:
         component = transformer(checkpoint, "large", TEXT, dtype, keeps_keys=True)
         out = folder / "export" / "large"
         out.parent.mkdir()
-        write_component(component, out, digests=Digests(folder), report=print)
+        write_component(component, out, digests=Digests(folder), report=lambda now: print(now.what))
         seconds = time.perf_counter() - start
         linked = {path.name for path in (checkpoint / "transformer").glob("*.safetensors")}
         written = sum(path.stat().st_size for path in out.iterdir() if path.name not in linked)
         parameters = sum(parameter.numel() for parameter in component.module.parameters())
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(
-        f"{options.layers} layers, {parameters / 1e9:.2f} G parameters, {options.dtype}: "
-        f"{seconds:.0f} s ({time.process_time():.0f} s of CPU), peak memory {peak / 1e6:.2f} GB, "
-        f"{written / 1e6:.1f} MB written beside the weights"
-    )
+    figures = {
+        "layers": options.layers,
+        "parameters_g": round(parameters / 1e9, 3),
+        "dtype": options.dtype,
+        "seconds": round(seconds, 1),
+        "cpu_seconds": round(time.process_time(), 1),
+        "peak_memory_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, 3),
+        "written_mb": round(written / 1e6, 2),
+    }
+    print(json.dumps(figures))
+    if options.save:
+        print(save(f"export-sd35-{options.layers}-layers", "benchmarks.export_sd35", figures))
 
 
 if __name__ == "__main__":
