@@ -152,7 +152,7 @@ def run_ship(run: Run) -> None:
         transformer = SD3Transformer2DModel.from_pretrained(newest)
         ship(run.out / size, transformer, run.vae().cpu(), text, tokenizer, run.text() / "tokenizer")  # pyright: ignore
     shutil.copyfile(run.folder / "judge" / "judge.safetensors", run.out / "judge.safetensors")
-    total = check_sizes([run.out])
+    total = check_sizes([run.out / size for size in MODELS])
     print(f"shipped {total / 1e6:.2f} MB to {run.out}")
 
 

@@ -81,12 +81,13 @@ def cost_a_call(transformer: SD3Transformer2DModel, repeats: int = 60) -> dict[s
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m training.sheets", description=__doc__)
     parser.add_argument("--pair", type=Path, default=ROOT / "hybridstitch" / "pairs" / "demo")
+    parser.add_argument("--judge", type=Path, default=ROOT / "training" / "judge.safetensors")
     parser.add_argument("--images", type=Path, default=ROOT / "docs" / "images")
     parser.add_argument("--count", type=int, default=200, help="pictures judged per model; the first 16 are shown")
     parser.add_argument("--steps", type=int, default=28)
     parser.add_argument("--guidance", type=float, default=GUIDANCE)
     arguments = parser.parse_args()
-    judge = load_judge(arguments.pair / "judge.safetensors")
+    judge = load_judge(arguments.judge)
     scenes = held_out_scenes(arguments.count)
     captions = [caption(scene) for scene in scenes]
     arguments.images.mkdir(parents=True, exist_ok=True)
