@@ -212,10 +212,13 @@ def main() -> None:
         "ship": run_ship,
     }
     for stage in arguments.stages:
-        if stage in actions:
-            actions[stage](run)
-        else:
-            run_transformer(run, stage)
+        try:
+            if stage in actions:
+                actions[stage](run)
+            else:
+                run_transformer(run, stage)
+        except KeyboardInterrupt:
+            raise SystemExit(f"{stage}: stopped; the same command goes on") from None
 
 
 if __name__ == "__main__":
