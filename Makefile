@@ -2,8 +2,8 @@
 PYTHON  ?= python3
 PAIR    ?= demo
 BACKEND ?= onnxruntime
-PROMPT  ?= a large dotted blue ring on a sand background
-SEED    ?= 3
+PROMPT  ?= a large dotted yellow square above a large striped orange circle on a sky background
+SEED    ?= 5
 OUT     ?= out
 VENV    := .venv
 BIN     := $(VENV)/bin
@@ -33,7 +33,7 @@ run: engines  ## draw PROMPT with SEED into OUT (out/): the picture, its mask, a
 	@mkdir -p "$(OUT)"
 	$(BIN)/hybridstitch-trt run --pair "$(PAIR)" --backend $(BACKEND) --prompt "$$PROMPT" --seed $(SEED) --save-mask --out "$(OUT)"
 
-train: $(READY)  ## train the demo pair from nothing (hours on a CPU; resumes where it stopped)
+train: $(READY)  ## train the demo pair from nothing (many hours on a CPU; goes on where it stopped)
 	$(BIN)/python -m training
 
 test: $(READY)  ## run the tests (under 10 minutes on 2 cores)
