@@ -151,7 +151,9 @@ def run_ship(run: Run) -> None:
         newest = run.folder / f"{size}-128" / "average"
         transformer = SD3Transformer2DModel.from_pretrained(newest)
         ship(run.out / size, transformer, run.vae().cpu(), text, tokenizer, run.text() / "tokenizer")  # pyright: ignore
-    shutil.copyfile(run.folder / "judge" / "judge.safetensors", run.out / "judge.safetensors")
+    judge = run.folder / "judge" / "judge.safetensors"
+    if judge.exists():
+        shutil.copyfile(judge, run.out / "judge.safetensors")
     total = check_sizes([run.out / size for size in MODELS])
     print(f"shipped {total / 1e6:.2f} MB to {run.out}")
 

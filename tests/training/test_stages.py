@@ -1,5 +1,6 @@
 """All stages of the recipe, a step or two each, down to a pair on disk."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,6 +9,8 @@ from diffusers.pipelines.stable_diffusion_3.pipeline_stable_diffusion_3 import S
 
 from training.__main__ import STAGES, main
 from training.ship import check_sizes
+
+PAIR = Path(__file__).parents[2] / "hybridstitch" / "pairs" / "demo"
 
 
 def _train(monkeypatch, folder, *extra: str) -> None:
@@ -31,6 +34,15 @@ def test_every_stage_runs_resumes_and_ends_in_a_pair(tmp_path, monkeypatch):
     output: Any = pipeline("a red star", num_inference_steps=1, generator=torch.Generator().manual_seed(0))
     image = output.images[0]
     assert image.size == (128, 128)
+
+
+@pytest.mark.slow
+def test_training_goes_on_from_the_shipped_pair_where_no_checkpoint_is_left(tmp_path, monkeypatch):
+    _train(monkeypatch, tmp_path, "--start", str(PAIR), "--stages", "small-128", "large-128", "ship")
+    for name in ("vae", "text_encoder", "tokenizer"):
+        for shipped in (PAIR / "large" / name).iterdir():
+            again = tmp_path / "pair" / "large" / name / shipped.name
+            assert again.read_bytes() == shipped.read_bytes() or shipped.suffix == ".json", shipped.name
 
 
 def test_an_unknown_stage_is_refused(tmp_path, monkeypatch, capsys):
