@@ -8,11 +8,19 @@ from .method.errors import HybridStitchError
 
 if TYPE_CHECKING:
     from hybridstitch.runtime.pipeline import HybridStitch
-    from hybridstitch.runtime.result import Picture, Result, StepProgress
+    from hybridstitch.runtime.request import Request
+    from hybridstitch.runtime.result import Failure, Picture, Result, StepProgress
 
-__all__ = ["HybridStitch", "HybridStitchError", "Picture", "Result", "StepProgress"]
+__all__ = ["Failure", "HybridStitch", "HybridStitchError", "Picture", "Request", "Result", "StepProgress"]
 
-_HOMES = {"HybridStitch": "pipeline", "Picture": "result", "Result": "result", "StepProgress": "result"}
+_HOMES = {
+    "Failure": "result",
+    "HybridStitch": "pipeline",
+    "Picture": "result",
+    "Request": "request",
+    "Result": "result",
+    "StepProgress": "result",
+}
 
 
 def __getattr__(name: str) -> Any:

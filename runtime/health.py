@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 
 import torch
 from torch import Tensor
@@ -23,27 +24,44 @@ def fault(rows: Sequence[float]) -> str | None:
 
 
 class Health:
-    """Collects one number per row of each engine call and reads them all once, at the end of a run."""
+    """What every engine call of a run came to: one number for each row, read all at once at the end."""
 
     def __init__(self) -> None:
         self._where: list[str] = []
         self._peaks: list[Tensor] = []
 
     def watch(self, where: str, output: Tensor) -> None:
-        """Note an output [B, ...]; `where` names the engine and the step. An empty output is always fine."""
-        self._where.append(where)
-        self._peaks.append(peaks(output))
+        """Note an output [B, ...]; `where` names the engine and the step."""
+        self.note(where, peaks(output))
 
-    def check(self) -> None:
-        """Read what was noted (waits for the device).
+    def note(self, where: str, peaks: Tensor) -> None:
+        """Note the peaks [B] of an output."""
+        self._where.append(where)
+        self._peaks.append(peaks)
+
+    def problems(self, images: int) -> list[str | None]:
+        """Of each image what is wrong with its rows, the first thing first; None: nothing. Waits for the device.
+
+        Row r of an output belongs to image r % images: negative prompts come before the others.
+        """
+        found: list[str | None] = [None] * images
+        read = iter(torch.cat(self._peaks).tolist())
+        for where, peaks in zip(self._where, self._peaks, strict=True):
+            rows = list(islice(read, len(peaks)))
+            for image in range(images):
+                if found[image] is None and (what := fault(rows[image::images])):
+                    found[image] = (
+                        f"{where} gave {what}: the engine overflows or is damaged; build it in bfloat16 or float32, or "
+                        "check it against its checkpoint"
+                    )
+        return found
+
+    def check(self, images: int) -> None:
+        """Refuse a run of which any image is wrong.
 
         Raises:
-            HybridStitchError: the first output with NaN, infinity, or nothing but zeros.
+            HybridStitchError: see `problems`.
         """
-        read = torch.cat(self._peaks).cpu().split([len(rows) for rows in self._peaks])
-        for where, rows in zip(self._where, read, strict=True):
-            if what := fault(rows.tolist()):
-                raise HybridStitchError(
-                    f"{where} gave {what}: the engine overflows or is damaged; build it in bfloat16 or float32, or "
-                    "check it against its checkpoint"
-                )
+        for problem in self.problems(images):
+            if problem is not None:
+                raise HybridStitchError(problem)

@@ -13,14 +13,13 @@ from hybridstitch.engines.lengths import full_lengths
 from hybridstitch.engines.profiles import resolve
 from hybridstitch.engines.spare import spare_bytes
 from hybridstitch.engines.store.manifest import Manifest
-from hybridstitch.method.geometry import Geometry
-from hybridstitch.method.guidance import is_guided
+from hybridstitch.method.guidance import halves
 from hybridstitch.method.masks import masked_count
 from hybridstitch.method.plan import Plan
 from hybridstitch.method.size import Size
 from hybridstitch.pairs.recipe import Recipe
 
-_STATE_TENSORS = 8  # of the sampler, float32: x, velocity, two estimates, the residual and its sigma, two sketches
+from .workspace import Shape, specification
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,8 @@ class Memory:
     """Bytes of a run.
 
     weights: of all engines. keys_values: the large model's, of all tokens, and the frozen part; of a TensorRT plan also
-    those that a call does not want. latents: the sampler's state, positions, text, and the engines' inputs and outputs.
+    those that a call does not want. latents: the rest of a workspace: the sampler's state, positions, text, and the
+    engines' inputs and outputs.
     scratch: an estimate of the activations of what runs at once: both transformers, or the decoder.
     """
 
@@ -46,7 +46,7 @@ class Memory:
 
 
 def predict(manifests: Mapping[str, Manifest], recipe: Recipe, plan: Plan, size: Size, batch: int) -> Memory:
-    """The memory of one batch of pictures.
+    """The memory of one batch of pictures; a pipeline keeps the workspaces of a few shapes.
 
     Args:
         manifests: of the built engines, by component.
@@ -55,14 +55,13 @@ def predict(manifests: Mapping[str, Manifest], recipe: Recipe, plan: Plan, size:
     Raises:
         HybridStitchError: a size that the model cannot draw.
     """
-    large, small = manifests["large"], manifests["small"]
-    geometry, other = large.geometry, small.geometry
+    large = manifests["large"]
+    geometry = large.geometry
     assert geometry is not None
-    assert other is not None
-    rows = batch * (2 if is_guided(plan.guidance) else 1)
-    tokens = geometry.tokens(size)
-    masked = masked_count(tokens, plan.mask_ratio, recipe.profiles.token_bucket)
-    item = getattr(torch, large.dtype).itemsize
+    rows, tokens = batch * halves(plan.guidance), geometry.tokens(size)
+    masked = masked_count(tokens, plan.mask_ratio, recipe.profiles.token_bucket) if plan.has_hybrid else None
+    drawn = {name: manifests[name] for name in ("large", "small", "vae_decoder")}
+    needed = specification(drawn, Shape(size, batch, rows, masked))
 
     def scratch(component: str) -> int:
         lengths = full_lengths(manifests[component].inputs, geometry, size, batch)
@@ -70,9 +69,8 @@ def predict(manifests: Mapping[str, Manifest], recipe: Recipe, plan: Plan, size:
 
     return Memory(
         weights=sum(weight_bytes(manifest) for manifest in manifests.values()),
-        keys_values=(_keys_values(geometry, rows, tokens, masked, item) if plan.has_hybrid else 0)
-        + _unwanted(large, rows, masked if plan.has_hybrid else tokens if _runs_large(plan) else 0),
-        latents=_latents(geometry, other, rows, batch, tokens, masked, item),
+        keys_values=needed.keys_values + _unwanted(large, rows, tokens if masked is None else masked),
+        latents=needed.others,
         scratch=max(scratch("large") + scratch("small"), scratch("vae_decoder")),
     )
 
@@ -80,11 +78,6 @@ def predict(manifests: Mapping[str, Manifest], recipe: Recipe, plan: Plan, size:
 def weight_bytes(manifest: Manifest) -> int:
     """Of the files that hold them, or, for a plan made of the checkpoint itself, of the checkpoint's tensors."""
     return sum(file.bytes for role, file in manifest.files.items() if role != "position") or manifest.weight_bytes
-
-
-def _keys_values(geometry: Geometry, rows: int, tokens: int, masked: int, item: int) -> int:
-    """A key and a value per attention: [rows, heads, N, head_dim] fresh, and N-M of them frozen."""
-    return 2 * geometry.attentions * rows * (2 * tokens - masked) * geometry.width * item
 
 
 def _unwanted(large: Manifest, rows: int, tokens: int) -> int:
@@ -98,15 +91,3 @@ def _unwanted(large: Manifest, rows: int, tokens: int) -> int:
         if name != "velocity"
     }
     return sum(spare_bytes(sizes).values())
-
-
-def _runs_large(plan: Plan) -> bool:
-    return any(plan.schedule.runs_full(step) for step in range(plan.schedule.steps))
-
-
-def _latents(geometry: Geometry, small: Geometry, rows: int, batch: int, tokens: int, masked: int, item: int) -> int:
-    positions = rows * item * (tokens * (geometry.width + small.width) + masked * geometry.width)
-    text = rows * item * (geometry.text_tokens * geometry.text_width + geometry.pooled_width)
-    engine_sides = 4 * rows * tokens * geometry.token_width * item  # tokens in and velocity out, of both models
-    state = _STATE_TENSORS * batch * tokens * geometry.token_width * 4
-    return positions + text + engine_sides + state

@@ -2,36 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Unpack
+from typing import Any, Unpack
 
 import torch
-from torch import Tensor
 
 from hybridstitch.engines.backends import find_backend
 from hybridstitch.engines.executors.engine import Engine
 from hybridstitch.engines.open import open_pair
 from hybridstitch.method.errors import HybridStitchError
-from hybridstitch.method.guidance import is_guided
 from hybridstitch.method.numbers import whole_seed
-from hybridstitch.method.sampler import Step, sample
 from hybridstitch.method.settings import PlanSettings
 from hybridstitch.method.sigmas import noise_levels
 from hybridstitch.method.size import Size
-from hybridstitch.method.tokens import crop_positions, patchify, unpatchify
+from hybridstitch.method.tokens import crop_positions
 from hybridstitch.models.scheduler import load_scheduler
-from hybridstitch.pairs.plans import make_plan
 from hybridstitch.pairs.recipe import Recipe
 
-from .engine_models import EngineModels
-from .fits import group_sizes
-from .health import Health
-from .pictures import to_pictures
-from .result import Batch, Picture, Result, StepProgress, pictures_of
+from .drawing import Drawing
+from .prompts import Tokenizers, encoder_length
+from .request import Request, Requests
+from .result import Failure, Picture, Result, StepProgress
 from .stream import OwnStream
 from .text import TextEncoders
 from .timing import Stopwatch
+from .workspace import Shape, Workspace
+
+WORKSPACES = 4
+"""Shapes whose tensors and bound calls are kept for the next batch of the kind."""
 
 
 class HybridStitch:
@@ -58,18 +59,24 @@ class HybridStitch:
         )
         self.recipe, self.folder, self.backend = recipe, built.folder, backend
         self.device, self.geometry = built.device, built.geometry
-        self._stream = OwnStream(self.device)
         self.engines: dict[str, Engine] = {name: built.engine(name) for name in built.manifests}
         large = self.engines["large"]
-        self._positions = {name: built.positions(name).to(self.engines[name].dtype) for name in ("large", "small")}
-        self._scheduler = load_scheduler(built.assets / "scheduler")
+        encoders = [engine for name, engine in self.engines.items() if name.startswith("text_encoder")]
+        tokenizers = Tokenizers(built.assets, [encoder_length(engine.manifest) for engine in encoders])
+        self.requests = Requests(recipe, built.manifests, self.geometry, tokenizers, built.folder)
         self._text = TextEncoders(
-            [engine for name, engine in self.engines.items() if name.startswith("text_encoder")],
-            built.assets,
+            encoders,
+            tokenizers,
             width=self.geometry.text_width,
             zero_tokens=large.manifest.zero_text_tokens,
             dtype=large.dtype,
         )
+        self._sessions = {name: self.engines[name].session() for name in ("large", "small", "vae_decoder")}
+        self._positions = {name: built.positions(name).to(self.engines[name].dtype) for name in ("large", "small")}
+        self._scheduler = load_scheduler(built.assets / "scheduler")
+        self._workspaces: OrderedDict[Shape, Workspace] = OrderedDict()
+        self._stream = OwnStream(self.device)
+        self._busy = False
 
     @classmethod
     def load(
@@ -124,28 +131,80 @@ class HybridStitch:
             HybridStitchError: a bad argument, or an engine that gave NaN, infinity or only zeros.
         """
         prompts = [prompt] if isinstance(prompt, str | bytes) or not isinstance(prompt, Iterable) else list(prompt)
-        negative = self.recipe.defaults.negative_prompt if negative_prompt is None else negative_prompt
-        plan = make_plan(self.recipe, method, **settings)
-        wanted = self.recipe.defaults.size if size is None else Size.parse(size)
-        seed = self.check(prompts, negative_prompt=negative, seed=seed, size=wanted)
+        result = self.run(
+            self.resolve(prompts, negative_prompt=negative_prompt, seed=seed, size=size, method=method, **settings),
+            on_step=on_step,
+        )
+        for failure in result.failures:
+            raise HybridStitchError(failure.error)
+        return result
 
-        bucket = self.recipe.profiles.token_bucket
-        groups = group_sizes(self.engines, self.geometry, wanted, plan, bucket, len(prompts))
-        watch, pictures = Stopwatch(self.device), []
-        for number, count in enumerate(groups):
-            start = len(pictures)
-            seeds = tuple(range(seed + start, seed + start + count))
-            batch = Batch(tuple(prompts[start : start + count]), (negative,) * count, seeds, wanted, plan)
+    def resolve(self, prompts: Sequence[str], *, seed: int = 0, **wanted: Any) -> list[Request]:
+        """Requests, one for each prompt, which have seeds `seed`, `seed` + 1, ...; refused before anything runs.
 
-            def report(step: Step, number: int = number) -> None:
-                if on_step is not None:
-                    on_step(StepProgress.of(step, plan.schedule.steps, number, len(groups)))
+        Args:
+            wanted: see `Requests.resolve`.
 
-            pictures += self.draw(batch, watch, report)
-        return Result(pictures, watch.finish())
+        Raises:
+            HybridStitchError: no prompt, or what `Requests.resolve` refuses.
+        """
+        if not prompts:
+            raise HybridStitchError("there is no prompt: say what to draw")
+        first = whole_seed(seed, len(prompts))
+        return [self.requests.resolve(text, seed=first + index, **wanted) for index, text in enumerate(prompts)]
+
+    def run(self, requests: Sequence[Request], on_step: Callable[[StepProgress], None] | None = None) -> Result:
+        """Draw requests, those together that share a batch; one that goes wrong is a `Failure` among pictures.
+
+        Raises:
+            HybridStitchError: not enough memory, or requests in a number that no engine takes.
+        """
+        watch, batches = Stopwatch(self.device), self.requests.batches(requests)
+        outcomes: dict[int, Picture | Failure] = {}
+        for number, places in enumerate(batches):
+            with self.drawing([requests[place] for place in places], watch) as drawing:
+                for step in drawing:
+                    if on_step is not None:
+                        steps = drawing.batch[0].plan.schedule.steps
+                        on_step(StepProgress.of(step, steps, number, len(batches)))
+                outcomes |= zip(places, drawing.finish(), strict=True)
+        return Result([outcomes[place] for place in range(len(requests))], watch.finish())
+
+    @contextmanager
+    def drawing(self, batch: Sequence[Request], watch: Stopwatch | None = None) -> Iterator[Drawing]:
+        """A batch, to be driven step by step: one at a time, and in one thread.
+
+        >>> batch = pipe.resolve(["a large red star on a navy background"])
+        >>> with pipe.drawing(batch) as drawing:
+        ...     for step in drawing:
+        ...         pass  # show a preview, or stop here to cancel
+        ...     outcomes = drawing.finish()
+
+        On a GPU the body runs on the pipeline's own stream, which is idle when it ends, however it ends.
+
+        Args:
+            batch: requests of one key, in a number that the engines take (`Requests.batches`).
+
+        Raises:
+            HybridStitchError: another drawing is under way, not enough memory, or an engine that failed.
+        """
+        if self._busy:
+            raise HybridStitchError("this pipeline is drawing already: it draws one batch at a time")
+        self._busy = True
+        try:
+            with torch.inference_mode(), self._stream.run():
+                yield self._begin(batch, Stopwatch(self.device) if watch is None else watch)
+        except (MemoryError, torch.OutOfMemoryError):
+            raise HybridStitchError(
+                f"not enough memory on {self.device} for {len(batch)} pictures of {batch[0].size}: draw fewer at "
+                "once or smaller ones; hybridstitch-trt inspect says what a run takes"
+            ) from None
+        finally:
+            self._busy = False
 
     def close(self) -> None:
         """Give back the engines' memory; nothing can be drawn afterwards."""
+        self._workspaces.clear()
         for engine in self.engines.values():
             engine.close()
 
@@ -155,111 +214,28 @@ class HybridStitch:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def check(
-        self, prompts: Sequence[str], *, negative_prompt: str | None = None, seed: int = 0, size: Size | None = None
-    ) -> int:
-        """Everything about a request that can be refused before anything runs.
+    def _begin(self, batch: Sequence[Request], watch: Stopwatch) -> Drawing:
+        shape = self.requests.shape(batch)
+        tokens, steps = self.geometry.tokens(shape.size), batch[0].plan.schedule.steps
+        levels = noise_levels(self._scheduler, steps, tokens, self.device)
+        return Drawing(batch, self._workspace(shape), self._text, levels, self.geometry, watch)
 
-        Returns:
-            The seed, as an int.
+    def _workspace(self, shape: Shape) -> Workspace:
+        """That of an earlier batch of this shape, or a new one; the one that was used longest ago goes for it."""
+        if shape not in self._workspaces:
+            while len(self._workspaces) >= WORKSPACES:
+                self._workspaces.popitem(last=False)
+            try:
+                self._workspaces[shape] = self._new_workspace(shape)
+            except (MemoryError, torch.OutOfMemoryError):
+                if not self._workspaces:
+                    raise
+                self._workspaces.clear()
+                self._workspaces[shape] = self._new_workspace(shape)
+        self._workspaces.move_to_end(shape)
+        return self._workspaces[shape]
 
-        Raises:
-            HybridStitchError: no prompt, an empty or over-long one, one that is no text, a seed out of range, a size
-                that does not fit.
-        """
-        if not prompts:
-            raise HybridStitchError("there is no prompt: say what to draw")
-        for text in prompts:
-            self._text.check(text)
-        if negative_prompt is not None:
-            self._text.check(negative_prompt, "negative prompt", may_be_empty=True)
-        if size is not None:
-            self._check_size(size)
-        return whole_seed(seed, len(prompts))
-
-    def _check_size(self, size: Size) -> None:
-        tokens = self.geometry.tokens(size)
-        ranges = [profile.ranges["M"] for profile in self.engines["small"].manifest.profiles]
-        if not any(low <= tokens <= high for low, _, high in ranges):
-            built = "; ".join(f"{low}-{high}" for low, _, high in ranges)
-            raise HybridStitchError(
-                f"size {size} is {tokens} image tokens and the engines in {self.folder} take {built}; "
-                f"the recipe's sizes: {', '.join(str(known) for known in self.recipe.profiles.sizes)}"
-            )
-
-    def draw(self, batch: Batch, watch: Stopwatch, on_step: Callable[[Step], None] = lambda _: None) -> list[Picture]:
-        """Draw one checked batch, at most as many pictures as the engines take at once.
-
-        On a GPU it runs on the pipeline's own stream, which is idle when this returns or raises.
-
-        Raises:
-            HybridStitchError: lengths that no profile holds, not enough memory, or an engine that gave NaN, infinity
-                or only zeros.
-        """
-        try:
-            with torch.inference_mode(), self._stream.run():
-                return self._draw(batch, watch, on_step)
-        except (MemoryError, torch.OutOfMemoryError):
-            raise HybridStitchError(
-                f"not enough memory on {self.device} for {len(batch.prompts)} pictures of {batch.size}: draw fewer at "
-                "once or smaller ones; hybridstitch-trt inspect says what a run takes"
-            ) from None
-
-    def _draw(self, batch: Batch, watch: Stopwatch, on_step: Callable[[Step], None]) -> list[Picture]:
-        rows, columns = self.geometry.grid(batch.size)
-        sigmas, timesteps = noise_levels(self._scheduler, batch.plan.schedule.steps, rows * columns, self.device)
-        noise = patchify(self._noise(batch.seeds, rows, columns), self.geometry.patch_size)
-        health, step_number = Health(), 1
-
-        def step_done(step: Step) -> None:
-            nonlocal step_number
-            step_number += 1
-            watch.lap(str(step.stage))
-            on_step(step)
-
-        models = self._models(batch, watch, health, lambda: step_number)
-        watch.lap("text")
-        tokens, trace = sample(
-            models,
-            noise,
-            sigmas,
-            timesteps,
-            batch.plan,
-            token_bucket=self.recipe.profiles.token_bucket,
-            on_step=step_done,
-        )
-        latents = unpatchify(tokens, self.geometry.patch_size, rows, columns)
-        decoder = self.engines["vae_decoder"]
-        with watch.engine("vae_decoder"):
-            decoded = decoder({"latents": latents.to(decoder.dtype).contiguous()})["image"]
-        health.watch("vae_decoder", decoded)
-        health.check()
-        images = to_pictures(decoded)
-        watch.lap("decode")
-        return pictures_of(batch, images, latents, trace, (rows, columns))
-
-    def _models(self, batch: Batch, watch: Stopwatch, health: Health, step: Callable[[], int]) -> EngineModels:
-        """The pair, ready to denoise this batch: prompts encoded, buffers there."""
-        plan, grid = batch.plan, self.geometry.grid(batch.size)
-        negatives = batch.negative_prompts if is_guided(plan.guidance) else ()
-        text, pooled = self._text.encode([*negatives, *batch.prompts], watch.engine, health.watch)
-        return EngineModels(
-            self.engines["large"],
-            self.engines["small"],
-            geometry=self.geometry,
-            large_position=crop_positions(self._positions["large"], *grid).to(self.device),
-            small_position=crop_positions(self._positions["small"], *grid).to(self.device),
-            text=text,
-            pooled=pooled,
-            guidance=plan.guidance,
-            keep_keys=plan.has_hybrid,
-            around=watch.engine,
-            watch=lambda name, velocity: health.watch(f"{name}, step {step()},", velocity),
-        )
-
-    def _noise(self, seeds: Sequence[int], rows: int, columns: int) -> Tensor:
-        """[B, C, H, W]: for each image what diffusers draws with torch.Generator().manual_seed(seed)."""
-        patch = self.geometry.patch_size
-        shape = (1, self.geometry.latent_channels, rows * patch, columns * patch)
-        drawn = [torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
-        return torch.cat(drawn).to(self.device)
+    def _new_workspace(self, shape: Shape) -> Workspace:
+        grid = self.geometry.grid(shape.size)
+        positions = {name: crop_positions(table, *grid).to(self.device) for name, table in self._positions.items()}
+        return Workspace(self._sessions, positions, shape)

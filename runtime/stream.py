@@ -1,7 +1,8 @@
-"""The one stream that a pipeline works on."""
+"""The one stream that a pipeline works on, and how far the host may run ahead of it."""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -39,3 +40,26 @@ class OwnStream:
                 yield
         finally:
             self._stream.synchronize()
+
+
+class Pace:
+    """Keeps at most two steps in flight on a GPU, so that a step that was not asked for is never on its way: one runs,
+    and the next waits ready behind it. On a CPU a step is done when it returns."""
+
+    IN_FLIGHT = 2
+
+    def __init__(self, device: torch.device) -> None:
+        self._cuda = device.type == "cuda"
+        self._marks: deque[torch.cuda.Event] = deque()
+
+    def mark(self) -> None:
+        """A step was enqueued on the current stream."""
+        if self._cuda:
+            mark = torch.cuda.Event()
+            mark.record()
+            self._marks.append(mark)
+
+    def wait(self) -> None:
+        """Until another step may be enqueued."""
+        while len(self._marks) >= self.IN_FLIGHT:
+            self._marks.popleft().synchronize()

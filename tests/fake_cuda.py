@@ -25,7 +25,7 @@ class FakeCuda:
             "get_device_name": lambda device=0: NAMES[index_of(device)],
             "get_device_capability": lambda device=0: [(8, 9), (9, 0)][index_of(device)],
             "Stream": self._make,
-            "Event": lambda enable_timing: Event(self),
+            "Event": lambda enable_timing=False: Event(self),
             "stream": self._enter,
             "current_stream": lambda device=None: self.current[index_of(device)],
             "synchronize": lambda device=None: self.events.append(f"wait for cuda:{index_of(device)}"),
@@ -48,24 +48,40 @@ class FakeCuda:
 
 
 class Stream:
-    """busy: whether work was put on it since anyone waited for it."""
+    """busy: whether work was put on it since anyone waited for it. in_flight: the steps that nobody waited for."""
 
     def __init__(self, cuda: FakeCuda, device: torch.device, name: str) -> None:
         self.cuda, self.device, self.name, self.busy = cuda, device, name, False
+        self.enqueued = self.done = 0
+
+    @property
+    def in_flight(self) -> int:
+        return self.enqueued - self.done
+
+    def enqueue(self) -> None:
+        self.enqueued += 1
 
     def synchronize(self) -> None:
-        self.busy = False
+        self.busy, self.done = False, self.enqueued
 
     def wait_stream(self, other: Stream) -> None:
         self.cuda.events.append(f"{self.name} after {other.name}")
 
 
 class Event:
+    """Reached once all that was on its stream when it was recorded is done."""
+
     def __init__(self, cuda: FakeCuda) -> None:
         self.cuda = cuda
+        self.stream, self.place = cuda.current[0], 0
 
     def record(self, stream: Stream | None = None) -> None:
-        self.cuda.events.append(f"time on {(stream or self.cuda.current[0]).name}")
+        self.stream = stream or self.cuda.current[0]
+        self.place = self.stream.enqueued
+        self.cuda.events.append(f"time on {self.stream.name}")
+
+    def synchronize(self) -> None:
+        self.stream.done = max(self.stream.done, self.place)
 
     def elapsed_time(self, end: Event) -> float:
         return 1000.0

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from types import SimpleNamespace
+from typing import Any
 
 import torch
 from diffusers import SD3Transformer2DModel
+from function_engine import FunctionEngine
 from torch import Tensor
 
-from hybridstitch.method.sampler import sample
+from hybridstitch.method.masks import Mask, hardest, masked_count
+from hybridstitch.method.plan import Plan
+from hybridstitch.method.sampler import Sampler
+from hybridstitch.method.sigmas import levels
+from hybridstitch.method.size import Size
+from hybridstitch.method.state import State
 from hybridstitch.method.tokens import crop_positions, patchify
 from hybridstitch.models.token_transformer import TokenTransformer
 from hybridstitch.runtime.engine_models import EngineModels
+from hybridstitch.runtime.workspace import Shape, Workspace
 
 TEXT_TOKENS = 5
 
@@ -36,27 +45,29 @@ def transformer(layers: int = 2, heads: int = 2, *, dual: bool = False, qk_norm:
     ).eval()
 
 
-class TorchEngine:
-    """The engine contract (dict in, outputs filled in) on a torch module."""
+def engine_of(module: TokenTransformer) -> FunctionEngine:
+    """The module as an engine."""
 
-    def __init__(self, module: TokenTransformer) -> None:
-        self.module = module
-        self.calls: list[tuple[int, int]] = []  # computed and frozen tokens of each call
-
-    @torch.inference_mode()
-    def __call__(self, inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    def compute(inputs: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         plain = [inputs[name] for name in ("tokens", "position", "text", "pooled", "timestep")]
         frozen = [
-            [inputs[f"frozen_{kind}.{index}"] for index in range(self.module.attentions)]
-            if self.module.keeps_keys
-            else None
+            [inputs[f"frozen_{kind}.{index}"] for index in range(module.attentions)] if module.keeps_keys else None
             for kind in ("key", "value")
         ]
-        self.calls.append((plain[0].shape[1], frozen[0][0].shape[2] if frozen[0] else 0))
-        results = dict(zip(self.module.output_names(), self.module(*plain, *frozen), strict=True))
-        for name, tensor in outputs.items():
-            tensor.copy_(results[name])
-        return outputs
+        engine.calls.append((plain[0].shape[1], frozen[0][0].shape[2] if frozen[0] else 0))
+        return dict(zip(module.output_names(), module(*plain, *frozen), strict=True))
+
+    names = [f"frozen_{kind}.{index}" for index in range(module.attentions) for kind in ("key", "value")]
+    manifest = SimpleNamespace(
+        component="large" if module.keeps_keys else "small",
+        geometry=module.geometry(vae_factor=4, text_tokens=TEXT_TOKENS),
+        dtype="float32",
+        inputs=dict.fromkeys(names if module.keeps_keys else []),
+    )
+    engine = FunctionEngine(manifest, compute)
+    engine.calls = []
+    engine.module = module
+    return engine
 
 
 class SmallPair:
@@ -70,7 +81,7 @@ class SmallPair:
             "small": transformer(2, 2, dual=dual, qk_norm=qk_norm, seed=2),
         }
         self.engines = {
-            name: TorchEngine(TokenTransformer(model, keeps_keys=name == "large"))
+            name: engine_of(TokenTransformer(model, keeps_keys=name == "large"))
             for name, model in self.diffusers.items()
         }
         self.rows, self.columns, self.guidance = rows, columns, guidance
@@ -91,21 +102,43 @@ class SmallPair:
         table = self.diffusers[name].get_buffer("pos_embed.pos_embed").reshape(12, 12, -1)
         return crop_positions(table, self.rows, self.columns)
 
-    def models(self, *, keep_keys: bool = True) -> EngineModels:
-        module = self.engines["large"].module
-        return EngineModels(
-            self.engines["large"],
-            self.engines["small"],
-            geometry=module.geometry(vae_factor=4, text_tokens=TEXT_TOKENS),
-            large_position=self.position("large"),
-            small_position=self.position("small"),
-            text=self.text,
-            pooled=self.pooled,
-            guidance=self.guidance,
-            keep_keys=keep_keys,
-        )
+    @property
+    def size(self) -> Size:
+        return Size(self.columns * 8, self.rows * 8)
 
-    def sample(self, plan, **options):
+    def workspace(self, masked: int | None = 0) -> Workspace:
+        """With this pair's text and noise. masked: M; None: no hybrid step."""
+        images, rows = len(self.noise), len(self.text)
+        workspace = Workspace(
+            self.engines, {name: self.position(name) for name in self.engines}, Shape(self.size, images, rows, masked)
+        )
+        workspace.sides["text"].copy_(self.text)
+        workspace.sides["pooled"].copy_(self.pooled)
+        workspace.state.x.copy_(self.noise)
+        workspace.state.guidance.fill_(self.guidance)
+        workspace.state.index.fill_(0)
+        return workspace
+
+    def sampler(
+        self,
+        plan: Plan,
+        *,
+        token_bucket: int = 1,
+        sigmas: Tensor | None = None,
+        choose: Callable[[Tensor, int], Mask] = hardest,
+    ) -> tuple[Sampler, State]:
+        masked = masked_count(self.noise.shape[1], plan.mask_ratio, token_bucket) if plan.has_hybrid else None
+        workspace = self.workspace(masked)
+        workspace.state.guidance.fill_(plan.guidance)
+        workspace.state.exponent.fill_(plan.residual or 0.0)
         steps = plan.schedule.steps
-        sigmas = torch.linspace(1, 0, steps + 1) ** 0.7
-        return sample(self.models(), self.noise, sigmas, sigmas[:-1] * 1000, plan, **options)
+        sigmas = torch.linspace(1, 0, steps + 1) ** 0.7 if sigmas is None else sigmas
+        table = levels(sigmas, sigmas[:-1] * 1000)
+        return Sampler(EngineModels(workspace), workspace.state, table, plan, choose=choose), workspace.state
+
+    def sample(self, plan: Plan, **options: Any) -> tuple[Tensor, Sampler]:
+        """Final tokens [B, N, W], and the sampler that drew them."""
+        sampler, state = self.sampler(plan, **options)
+        for _ in sampler:
+            pass
+        return state.x, sampler

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from hybridstitch.engines.executors.engine import Engine
+from hybridstitch.engines.executors.engine import Engine, Session, run_once
 from hybridstitch.engines.executors.torch_engine import TorchEngine
 from hybridstitch.engines.profiles import Profile
 from hybridstitch.engines.store.manifest import Manifest
@@ -82,22 +82,24 @@ def verify_engine(
     Raises:
         HybridStitchError: not enough memory for both.
     """
+    session, expected = engine.session(), reference.session()
     reports = []
     for case in cases:
         on_case(case)
         with enough_memory(engine.manifest.component), torch.inference_mode():
-            reports.append(_verify_case(engine, reference, case, material))
+            reports.append(_verify_case(session, expected, case, material))
     return reports
 
 
-def _verify_case(engine: Engine, reference: Engine, case: Case, material: Material) -> CaseReport:
+def _verify_case(session: Session, reference: Session, case: Case, material: Material) -> CaseReport:
+    engine = session.engine
     component = engine.manifest.component
     inputs = inputs_for(engine, case.lengths, material, reference)
-    expected = reference(inputs)
+    expected = run_once(reference, inputs)
     _wait(engine.device)
     start = time.perf_counter()
     try:
-        outputs = engine(inputs)
+        outputs = run_once(session, inputs)
         _wait(engine.device)
     except (torch.OutOfMemoryError, MemoryError):
         raise

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hybridstitch.engines.executors.engine import Engine
+from hybridstitch.engines.executors.engine import Engine, Session, run_once
 from hybridstitch.method.geometry import Geometry
 from hybridstitch.method.tokens import crop_positions, gather, patchify
 
@@ -39,7 +39,7 @@ class Material:
     timesteps: Tensor
 
 
-def inputs_for(engine: Engine, lengths: Mapping[str, int], material: Material, reference: Engine) -> dict[str, Tensor]:
+def inputs_for(engine: Engine, lengths: Mapping[str, int], material: Material, reference: Session) -> dict[str, Tensor]:
     """The inputs of one call.
 
     Args:
@@ -66,7 +66,7 @@ def picture_like(shape: tuple[int, int, int, int], generator: torch.Generator) -
 
 
 def _transformer_inputs(
-    engine: Engine, lengths: Mapping[str, int], material: Material, reference: Engine, generator: torch.Generator
+    engine: Engine, lengths: Mapping[str, int], material: Material, reference: Session, generator: torch.Generator
 ) -> dict[str, Tensor]:
     """Each row of the batch is at a noise level of its own, so that rows cannot stand in for one another.
 
@@ -105,7 +105,7 @@ def _transformer_inputs(
     }
     if not frozen:
         return {**inputs, **none}
-    before = reference({**at((level - 1).clamp(min=0)), **fixed, **none})
+    before = run_once(reference, {**at((level - 1).clamp(min=0)), **fixed, **none})
     order = torch.stack([torch.randperm(computed + frozen, generator=generator) for _ in range(batch)])
     order = order.to(material.device)
     return {

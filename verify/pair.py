@@ -21,6 +21,7 @@ from hybridstitch.method.tokens import patchify
 from hybridstitch.models.scheduler import load_scheduler
 from hybridstitch.pairs.plans import make_plan
 from hybridstitch.pairs.recipe import Recipe
+from hybridstitch.runtime.prompts import Tokenizers, encoder_length
 from hybridstitch.runtime.text import TextEncoders
 
 from .built import Built, find_built
@@ -124,9 +125,11 @@ def _verify_engines(
 
 def _material(built: Built, encoders: Mapping[str, Engine], seed: int) -> Material:
     """Text from the reference's encoders, so that a wrong encoder is that encoder's failure alone."""
+    lengths = [encoder_length(engine.manifest) for engine in encoders.values()]
+    tokenizers = Tokenizers(built.pair.assets, lengths)
     text = TextEncoders(
         list(encoders.values()),
-        built.pair.assets,
+        tokenizers,
         width=built.pair.geometry.text_width,
         zero_tokens=built.pair.manifests["large"].zero_text_tokens,
         dtype=getattr(torch, built.pair.manifests["large"].dtype),
@@ -135,17 +138,17 @@ def _material(built: Built, encoders: Mapping[str, Engine], seed: int) -> Materi
         embeddings, pooled = text.encode(PROMPTS)
     scheduler = load_scheduler(built.pair.assets / "scheduler")
     tokens = built.pair.geometry.tokens(built.recipe.defaults.size)
-    sigmas, timesteps = noise_levels(scheduler, built.recipe.defaults.steps, tokens, built.pair.device)
+    levels = noise_levels(scheduler, built.recipe.defaults.steps, tokens, built.pair.device)
     return Material(
         device=built.pair.device,
         channels=built.pair.geometry.latent_channels,
         seed=seed,
         text=embeddings,
         pooled=pooled,
-        input_ids={name: text.token_ids(index, PROMPTS) for index, name in enumerate(encoders)},
+        input_ids={name: tokenizers.ids(index, PROMPTS).to(built.pair.device) for index, name in enumerate(encoders)},
         positions={name: built.checkpoint_positions(name) for name in TRANSFORMERS},
-        sigmas=sigmas[:-1],
-        timesteps=timesteps,
+        sigmas=levels[:, 0],
+        timesteps=levels[:, 2],
     )
 
 
@@ -223,7 +226,7 @@ def _setting(built: Built, material: Material) -> Setting:
     plan = make_plan(recipe, "hybrid")
     return Setting(
         geometry=geometry,
-        grid=grid,
+        size=size,
         noise=patchify(noise, patch).to(built.pair.device),
         levels={
             stage: noise_levels(scheduler, schedule.steps, grid[0] * grid[1], built.pair.device)

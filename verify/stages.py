@@ -5,19 +5,21 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor
 
 from hybridstitch.engines.executors.engine import Engine
 from hybridstitch.method.geometry import Geometry
-from hybridstitch.method.masks import Mask
+from hybridstitch.method.guidance import halves
+from hybridstitch.method.masks import Mask, hardest, masked_count
 from hybridstitch.method.plan import Plan, Score
-from hybridstitch.method.sampler import Step, sample
+from hybridstitch.method.sampler import Sampler
 from hybridstitch.method.schedule import Schedule
+from hybridstitch.method.size import Size
 from hybridstitch.method.tokens import crop_positions
 from hybridstitch.runtime.engine_models import EngineModels
 from hybridstitch.runtime.health import Health
+from hybridstitch.runtime.workspace import Shape, Workspace
 
 from .compare import Bounds, Comparison, compare
 
@@ -43,14 +45,14 @@ class Side:
 class Setting:
     """What both sides are given.
 
-    noise [B, N, p*p*C], sigmas [S+1] and timesteps [S] by stage; text [B', T, E] and pooled [B', P], negative prompts
-    first; grid: rows and columns of tokens.
+    noise [B, N, p*p*C]; levels [S, 3] by stage, see `noise_levels`; text [B', T, E] and pooled [B', P], negative
+    prompts first.
     """
 
     geometry: Geometry
-    grid: tuple[int, int]
+    size: Size
     noise: Tensor
-    levels: dict[str, tuple[Tensor, Tensor]]
+    levels: dict[str, Tensor]
     text: Tensor
     pooled: Tensor
     guidance: float
@@ -106,36 +108,28 @@ def run_stage(side: Side, stage: str, setting: Setting, *, follow: Sequence[Mask
     Raises:
         HybridStitchError: an engine gave NaN, infinity or only zeros, or does not take these lengths.
     """
-    health, number = Health(), 1
-
-    def step_done(step: Step) -> None:
-        nonlocal number
-        number = step.index + 2
-
-    models = _Following(
-        side.large,
-        side.small,
-        follow=follow,
-        geometry=setting.geometry,
-        large_position=crop_positions(side.positions["large"], *setting.grid).to(setting.noise.device),
-        small_position=crop_positions(side.positions["small"], *setting.grid).to(setting.noise.device),
-        text=setting.text,
-        pooled=setting.pooled,
-        guidance=setting.guidance,
-        keep_keys=SCHEDULES[stage].has_hybrid,
-        watch=lambda name, velocity: health.watch(f"{name}, step {number},", velocity),
+    plan, geometry = _plan(stage, setting), setting.geometry
+    images, tokens = setting.noise.shape[:2]
+    masked = masked_count(tokens, plan.mask_ratio, setting.token_bucket) if plan.has_hybrid else None
+    grid = geometry.grid(setting.size)
+    workspace = Workspace(
+        {"large": side.large.session(), "small": side.small.session()},
+        {name: crop_positions(table, *grid).to(setting.noise.device) for name, table in side.positions.items()},
+        Shape(setting.size, images, images * halves(setting.guidance), masked),
     )
+    state, choose = workspace.state, _Following(follow)
+    workspace.sides["text"].copy_(setting.text)
+    workspace.sides["pooled"].copy_(setting.pooled)
+    state.x.copy_(setting.noise)
+    state.guidance.fill_(plan.guidance)
+    state.exponent.fill_(plan.residual or 0.0)
     start = time.perf_counter()
-    tokens, _ = sample(
-        models,
-        setting.noise,
-        *setting.levels[stage],
-        _plan(stage, setting),
-        token_bucket=setting.token_bucket,
-        on_step=step_done,
-    )
-    health.check()  # waits for the device
-    return StageRun(tokens, tuple(models.chosen), time.perf_counter() - start)
+    for _ in Sampler(EngineModels(workspace), state, setting.levels[stage], plan, choose=choose):
+        pass
+    health = Health()
+    workspace.note_steps(health, plan.schedule.steps)
+    health.check(images)  # waits for the device
+    return StageRun(state.x, tuple(choose.chosen), time.perf_counter() - start)
 
 
 def compare_stage(stage: str, ours: StageRun, theirs: StageRun, bounds: Bounds, least_same_mask: float) -> StageReport:
@@ -153,21 +147,16 @@ def failed_stage(stage: str, problem: str, bounds: Bounds, least_same_mask: floa
     return StageReport(stage, Comparison("tokens", problem), bounds, None, least_same_mask, 0.0)
 
 
-class _Following(EngineModels):
-    """Notes each mask that the sampler chose and puts the one to follow in its place, in the sampler's own tensors."""
+class _Following:
+    """Chooses the masks to follow instead of the hardest tokens, and notes what it would have chosen."""
 
-    def __init__(self, *engines: Engine, follow: Sequence[Mask], **options: Any) -> None:
-        super().__init__(*engines, **options)
+    def __init__(self, follow: Sequence[Mask]) -> None:
         self.follow = follow
         self.chosen: list[Mask] = []
 
-    def freeze(self, mask: Mask) -> None:
-        self.chosen.append(Mask(mask.computed.clone(), mask.frozen.clone()))
-        if len(self.follow) >= len(self.chosen):
-            wanted = self.follow[len(self.chosen) - 1]
-            mask.computed.copy_(wanted.computed)
-            mask.frozen.copy_(wanted.frozen)
-        super().freeze(mask)
+    def __call__(self, scores: Tensor, count: int) -> Mask:
+        self.chosen.append(hardest(scores, count))
+        return self.follow[len(self.chosen) - 1] if len(self.follow) >= len(self.chosen) else self.chosen[-1]
 
 
 def _plan(stage: str, setting: Setting) -> Plan:

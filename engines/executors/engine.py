@@ -1,4 +1,4 @@
-"""The engine contract: a dict of tensors in, a dict of tensors out, on one device."""
+"""The engine contract: an engine is opened as sessions, a session binds calls, a bound call runs many times."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..tensors import TensorSpec
 
 
 class Engine(Protocol):
-    """One component of a pair, ready to be called.
+    """One component of a pair: its weights, ready to be opened as sessions.
 
     Which tensors: `manifest.inputs` and `manifest.outputs`.
     """
@@ -36,27 +36,64 @@ class Engine(Protocol):
         """Of the floating-point tensors, but for `timestep`, which is float32 always."""
         ...
 
-    def __call__(self, inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
-        """Run once.
-
-        Args:
-            inputs: every input of the component.
-            outputs: contiguous tensors to write into. Only these outputs are returned (and computed, where the
-                backend can leave the others out); without it, every output is, in tensors of its own.
-
-        Returns:
-            The outputs by name; those of `outputs` are the very tensors that were given. On a GPU they are written in
-            the order of torch's current stream: no host synchronisation happens here.
+    def session(self) -> Session:
+        """A new session. Sessions share the weights; each may run in a thread, and on a stream, of its own.
 
         Raises:
-            HybridStitchError: a tensor that is missing or unknown, or of another dtype, device or shape, or lengths
-                that no profile holds.
+            HybridStitchError: the engine is closed.
         """
         ...
 
     def close(self) -> None:
-        """Give back the memory that it holds; it cannot be called again."""
+        """Give back the memory that it holds; none of its sessions can run again."""
         ...
+
+
+class Session(Protocol):
+    """Execution contexts and scratch memory of one engine, for one thread at a time."""
+
+    @property
+    def engine(self) -> Engine: ...
+
+    def bind(self, inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor] | None = None) -> BoundCall:
+        """Check a call once, so that it can run many times.
+
+        Args:
+            inputs: every input of the component, contiguous. The call reads this very memory each time that it runs.
+            outputs: contiguous tensors to write into. Only these are computed, where the backend can leave the others
+                out; without it, every output is, into memory of the call's own.
+
+        Raises:
+            HybridStitchError: a tensor that is missing, unknown or not contiguous, or of another dtype, device or
+                shape, lengths that no profile holds, or not enough memory.
+        """
+        ...
+
+
+class BoundCall(Protocol):
+    """A call whose tensors are fixed."""
+
+    @property
+    def outputs(self) -> Mapping[str, Tensor]:
+        """What it writes, by name. A shape that only the graph can tell is known after the first run."""
+        ...
+
+    def run(self) -> None:
+        """Enqueue the call on torch's current stream, and nothing else: no check, no host synchronisation.
+
+        Raises:
+            HybridStitchError: the engine is closed, or its backend failed.
+        """
+        ...
+
+
+def run_once(
+    session: Session, inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor] | None = None
+) -> dict[str, Tensor]:
+    """The outputs of a call that runs but once; its inputs need not be contiguous."""
+    call = session.bind({name: tensor.contiguous() for name, tensor in inputs.items()}, outputs)
+    call.run()
+    return dict(call.outputs)
 
 
 def check_call(
@@ -65,19 +102,21 @@ def check_call(
     inputs: Mapping[str, Tensor],
     outputs: Mapping[str, Tensor] | None,
 ) -> dict[str, int]:
-    """What every executor checks before it runs.
+    """What every executor checks when it binds a call.
 
     Returns:
         The length of each dynamic dimension.
 
     Raises:
-        HybridStitchError: as `Engine.__call__`.
+        HybridStitchError: as `Session.bind`.
     """
     component = manifest.component
     _check_names(component, "input", inputs, manifest.inputs, complete=True)
     lengths: dict[str, int] = {}
     for name, spec in manifest.inputs.items():
         _check_tensor(component, name, inputs[name], spec, device)
+        if not inputs[name].is_contiguous():
+            raise HybridStitchError(f"{component} engine: {name} is not contiguous in memory")
         _read_lengths(component, name, inputs[name], spec, lengths)
     if not any(profile.admits(lengths) for profile in manifest.profiles):
         raise HybridStitchError(refusal(component, manifest.profiles, lengths))

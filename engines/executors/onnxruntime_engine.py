@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,12 @@ from hybridstitch.models.dtypes import BY_NAME
 
 from ..backends import ONNXRUNTIME_QUIET
 from ..store.manifest import Manifest
+from ..tensors import TensorSpec
 from .engine import check_call, output_shape
 
 
 class OnnxRuntimeEngine:
-    """An optimized ONNX file as a callable on the CPU (see `Engine`)."""
+    """An optimized ONNX file on the CPU (see `Engine`)."""
 
     def __init__(self, manifest: Manifest, plan: Path, *, threads: int | None = None) -> None:
         """Open a plan.
@@ -45,47 +46,78 @@ class OnnxRuntimeEngine:
         self.device = torch.device("cpu")
         self.dtype: torch.dtype = getattr(torch, manifest.dtype)
 
-    def __call__(self, inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+    def session(self) -> OnnxRuntimeSession:
+        self.opened()
+        return OnnxRuntimeSession(self)
+
+    def opened(self) -> Any:
+        """ONNX Runtime's session, which any number of threads may run at once."""
         if self._session is None:
             raise HybridStitchError(f"the {self.manifest.component} engine is closed")
-        lengths = check_call(self.manifest, self.device, inputs, outputs)
-        binding = self._session.io_binding()
-        held = [self._bind_input(binding, name, tensor) for name, tensor in inputs.items()]
-        results = dict(outputs) if outputs is not None else self._allocate(lengths)
-        for name in self.manifest.outputs if outputs is None else outputs:
-            self._bind_output(binding, name, results.get(name))
-        self._session.run_with_iobinding(binding)
-        del held
-        for name, value in zip(self.manifest.outputs, binding.get_outputs(), strict=False):
-            if name not in results and outputs is None:
-                results[name] = torch.from_numpy(value.numpy())
-        return results
+        return self._session
 
     def close(self) -> None:
         self._session = None
 
-    def _allocate(self, lengths: Mapping[str, int]) -> dict[str, Tensor]:
-        """Memory for the outputs whose shape follows from the inputs' lengths; ONNX Runtime finds it for others."""
-        shapes = {name: output_shape(spec, lengths) for name, spec in self.manifest.outputs.items()}
-        return {
-            name: torch.empty(shape, dtype=getattr(torch, self.manifest.outputs[name].dtype))
-            for name, shape in shapes.items()
-            if shape is not None
-        }
 
-    def _bind_input(self, binding: Any, name: str, tensor: Tensor) -> Tensor:
-        """Returns the tensor that must live until the run is over."""
-        tensor = tensor.contiguous()
-        kind = BY_NAME[self.manifest.inputs[name].dtype].onnx
-        binding.bind_input(name, "cpu", 0, kind, list(tensor.shape), tensor.data_ptr())
-        return tensor
+class OnnxRuntimeSession:
+    """Binds calls of an engine (see `Session`)."""
 
-    def _bind_output(self, binding: Any, name: str, tensor: Tensor | None) -> None:
-        if tensor is None:
+    def __init__(self, engine: OnnxRuntimeEngine) -> None:
+        self.engine = engine
+
+    def bind(self, inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor] | None = None) -> OnnxRuntimeCall:
+        engine = self.engine
+        binding = engine.opened().io_binding()
+        lengths = check_call(engine.manifest, engine.device, inputs, outputs)
+        written = dict(outputs) if outputs is not None else _allocate(engine.manifest, lengths)
+        unsized = [] if outputs is not None else [name for name in engine.manifest.outputs if name not in written]
+        for name, tensor in inputs.items():
+            kind = _kind(engine.manifest.inputs[name])
+            binding.bind_input(name, "cpu", 0, kind, list(tensor.shape), tensor.data_ptr())
+        for name, tensor in written.items():
+            kind = _kind(engine.manifest.outputs[name])
+            binding.bind_output(name, "cpu", 0, kind, list(tensor.shape), tensor.data_ptr())
+        for name in unsized:
             binding.bind_output(name, "cpu")
-            return
-        kind = BY_NAME[self.manifest.outputs[name].dtype].onnx
-        binding.bind_output(name, "cpu", 0, kind, list(tensor.shape), tensor.data_ptr())
+        return OnnxRuntimeCall(engine, binding, dict(inputs), written, unsized)
+
+
+class OnnxRuntimeCall:
+    """An IOBinding and the tensors that it points into (see `BoundCall`)."""
+
+    def __init__(
+        self,
+        engine: OnnxRuntimeEngine,
+        binding: Any,
+        inputs: Mapping[str, Tensor],
+        outputs: dict[str, Tensor],
+        unsized: Sequence[str],
+    ) -> None:
+        self.outputs = outputs
+        self._engine, self._binding, self._inputs, self._unsized = engine, binding, inputs, unsized
+
+    def run(self) -> None:
+        self._engine.opened().run_with_iobinding(self._binding)
+        if self._unsized:  # bound last, in memory that ONNX Runtime found for them
+            found = self._binding.get_outputs()[-len(self._unsized) :]
+            self.outputs |= {
+                name: torch.from_numpy(value.numpy()) for name, value in zip(self._unsized, found, strict=True)
+            }
+
+
+def _allocate(manifest: Manifest, lengths: Mapping[str, int]) -> dict[str, Tensor]:
+    """Memory for the outputs whose shape follows from the inputs' lengths; ONNX Runtime finds it for others."""
+    shapes = {name: output_shape(spec, lengths) for name, spec in manifest.outputs.items()}
+    return {
+        name: torch.empty(shape, dtype=getattr(torch, manifest.outputs[name].dtype))
+        for name, shape in shapes.items()
+        if shape is not None
+    }
+
+
+def _kind(spec: TensorSpec) -> int:
+    return BY_NAME[spec.dtype].onnx
 
 
 def physical_cores() -> int:

@@ -1,14 +1,15 @@
 """The GPU executor for TensorRT and TensorRT for RTX: plans on torch's memory and torch's stream.
 
-One execution context for each profile that is used, so that full and masked runs alternate without setting anything up
-anew. Scratch memory is torch's, sized for the shapes at hand and shared by an engine's contexts, which never run at
-once.
+Each bound call has an execution context of its own, its shapes and addresses set once, so that full and masked calls
+alternate without setting anything up anew. Scratch memory is torch's, sized for the shapes at hand and shared by a
+session's calls, which never run at once.
 Source: https://docs.nvidia.com/deeplearning/tensorrt/latest/inference-library/python-api-docs.html
 """
 
 from __future__ import annotations
 
 import mmap
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ _ALIGNMENT = 256  # of scratch memory and of the address that stands in for an e
 
 
 class TensorRTEngine:
-    """A plan as a callable on one GPU (see `Engine`), on one stream at a time: its runs share their scratch memory."""
+    """A plan on one GPU (see `Engine`)."""
 
     def __init__(self, manifest: Manifest, plan: Path, *, device: torch.device) -> None:
         """Deserialise a plan that was checked before (`open_pair` does).
@@ -39,41 +40,29 @@ class TensorRTEngine:
         self.manifest = manifest
         self.device = device
         self.dtype: torch.dtype = getattr(torch, manifest.dtype)
-        self._trt = tensorrt_module(manifest.backend)
-        self._log = make_log(self._trt)
-        self._contexts: dict[int, Context] = {}
-        self._spare: dict[str, Tensor] = {}
+        self.trt = tensorrt_module(manifest.backend)
+        self._log = make_log(self.trt)
+        self._sessions: weakref.WeakSet[TensorRTSession] = weakref.WeakSet()
         self._runtime: Any
         self._engine: Any
         with torch.cuda.device(device):
             self._runtime, self._engine = self._open(plan)
         self._check_tensors()
-        self._scratch = torch.empty(0, dtype=torch.uint8, device=device)
-        self._nothing = torch.empty(_ALIGNMENT, dtype=torch.uint8, device=device)
 
-    def __call__(self, inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+    def session(self) -> TensorRTSession:
+        session = TensorRTSession(self)
+        self._sessions.add(session)
+        return session
+
+    def opened(self) -> Any:
+        """TensorRT's engine."""
         if self._engine is None:
             raise HybridStitchError(f"the {self.manifest.component} engine is closed")
-        lengths = check_call(self.manifest, self.device, inputs, outputs)
-        index = best_profile(self.manifest.profiles, lengths)
-        assert index is not None  # check_call found one
-        inputs = {name: tensor.contiguous() for name, tensor in inputs.items()}
-        with torch.cuda.device(self.device):
-            stream = torch.cuda.current_stream().cuda_stream
-            context = self._context(index, stream)
-            if context.lengths != lengths:
-                self._set_shapes(context, inputs, lengths)
-            self._lend_scratch(context)
-            results = self._results(context, outputs)
-            tensors = {**inputs, **self._unwanted(context, results), **results}
-            if refused := context.bind(tensors, self._nothing.data_ptr()):
-                raise HybridStitchError(
-                    f"the {self.manifest.component} engine does not take the memory of {refused}: "
-                    f"{self._log.last_error()}"
-                )
-            if not context.execution.execute_async_v3(stream):
-                raise HybridStitchError(f"the {self.manifest.component} engine failed: {self._log.last_error()}")
-        return {name: results[name] for name in (self.manifest.outputs if outputs is None else outputs)}
+        return self._engine
+
+    def failure(self, what: str) -> HybridStitchError:
+        """An error of this engine, with TensorRT's own reason."""
+        return HybridStitchError(f"the {self.manifest.component} engine {what}: {self._log.last_error()}")
 
     def close(self) -> None:
         """Give back contexts, plan and scratch memory, once the GPU has finished with them."""
@@ -81,100 +70,25 @@ class TensorRTEngine:
             return
         torch.cuda.synchronize(self.device)
         with torch.cuda.device(self.device):
-            self._contexts.clear()
+            for session in self._sessions:
+                session.close()
             self._engine = self._runtime = None
-        self._spare.clear()
-        self._scratch = self._nothing = torch.empty(0)
 
     def _open(self, plan: Path) -> tuple[Any, Any]:
         """The runtime and the engine in a plan file, which is mapped, not read, into host memory."""
         try:
-            runtime = self._trt.Runtime(self._log)
+            runtime = self.trt.Runtime(self._log)
         except TypeError:  # "factory function returned nullptr": the reason is in the log
             raise HybridStitchError(f"{self.manifest.backend} cannot start: {self._log.last_error()}") from None
         if self.manifest.options.get("version_compatible"):
             runtime.engine_host_code_allowed = True  # such a plan carries the runtime that it was built with
         with plan.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            engine = runtime.deserialize_cuda_engine(content)
-        if engine is None:
+            opened = runtime.deserialize_cuda_engine(content)
+        if opened is None:
             raise HybridStitchError(self._open_trouble(plan))
         if self.manifest.options.get("weight_streaming"):
-            engine.weight_streaming_budget_v2 = engine.get_weight_streaming_automatic_budget()
-        return runtime, engine
-
-    def _context(self, index: int, stream: int) -> Context:
-        """The context of a profile, made on first use."""
-        if index not in self._contexts:
-            execution = self._engine.create_execution_context(self._trt.ExecutionContextAllocationStrategy.USER_MANAGED)
-            if execution is None or not execution.set_optimization_profile_async(index, stream):
-                raise HybridStitchError(
-                    f"the {self.manifest.component} engine cannot use its profile "
-                    f"{self.manifest.profiles[index].name}: {self._log.last_error()}"
-                )
-            self._contexts[index] = Context(execution)
-        return self._contexts[index]
-
-    def _set_shapes(self, context: Context, inputs: Mapping[str, Tensor], lengths: dict[str, int]) -> None:
-        context.lengths = None  # until all of this has succeeded
-        for name, tensor in inputs.items():
-            if not context.execution.set_input_shape(name, tuple(tensor.shape)):
-                raise HybridStitchError(
-                    f"the {self.manifest.component} engine refuses {name} of shape {list(tensor.shape)}: "
-                    f"{self._log.last_error()}"
-                )
-        if unclear := context.execution.infer_shapes():
-            raise HybridStitchError(f"the {self.manifest.component} engine cannot tell the shape of {unclear[0]}")
-        context.scratch_bytes = context.execution.update_device_memory_size_for_shapes()
-        context.scratch_address = None
-        context.shapes = {name: tuple(context.execution.get_tensor_shape(name)) for name in self.manifest.outputs}
-        context.lengths = lengths
-
-    def _lend_scratch(self, context: Context) -> None:
-        """Memory for intermediate results; it grows and never shrinks, so a shape that ran once runs again."""
-        if self._scratch.numel() < context.scratch_bytes + _ALIGNMENT:
-            self._scratch = self._empty((context.scratch_bytes + _ALIGNMENT,), torch.uint8)
-        address = -(-self._scratch.data_ptr() // _ALIGNMENT) * _ALIGNMENT
-        if address != context.scratch_address:
-            context.execution.set_device_memory(address, context.scratch_bytes)
-            context.scratch_address = address
-
-    def _results(self, context: Context, outputs: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
-        """The tensors to write the wanted outputs to."""
-        if outputs is None:
-            return {name: self._empty(context.shapes[name], self._dtype_of(name)) for name in self.manifest.outputs}
-        for name, tensor in outputs.items():
-            if tuple(tensor.shape) != context.shapes[name]:
-                raise HybridStitchError(
-                    f"{self.manifest.component} engine: output {name} has shape {list(tensor.shape)}, "
-                    f"not {list(context.shapes[name])}"
-                )
-        return dict(outputs)
-
-    def _unwanted(self, context: Context, results: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Memory for the outputs that nobody wants, which a plan writes all the same. All contexts share it."""
-        sizes = {
-            name: torch.Size(shape).numel() * self._dtype_of(name).itemsize
-            for name, shape in context.shapes.items()
-            if name not in results
-        }
-        for place, size in spare_bytes(sizes).items():
-            if place not in self._spare or self._spare[place].numel() < size:
-                self._spare[place] = self._empty((size,), torch.uint8)
-        return {name: self._spare[spare_place(name)] for name in sizes}
-
-    def _empty(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-        try:
-            return torch.empty(shape, dtype=dtype, device=self.device)
-        except torch.cuda.OutOfMemoryError:
-            needed = torch.Size(shape).numel() * dtype.itemsize / 2**30
-            free = torch.cuda.mem_get_info(self.device)[0] / 2**30
-            raise HybridStitchError(
-                f"not enough GPU memory for the {self.manifest.component} engine: {needed:.2f} GiB more needed, "
-                f"{free:.2f} GiB free; lower the batch or the size"
-            ) from None
-
-    def _dtype_of(self, name: str) -> torch.dtype:
-        return getattr(torch, self.manifest.outputs[name].dtype)
+            opened.weight_streaming_budget_v2 = opened.get_weight_streaming_automatic_budget()
+        return runtime, opened
 
     def _check_tensors(self) -> None:
         """The plan has the tensors that its manifest says, profiles included."""
@@ -197,27 +111,141 @@ class TensorRTEngine:
         return f"{self.manifest.backend} cannot read {plan}: {reason}"
 
 
-class Context:
-    """An execution context and what was last set on it."""
+class TensorRTSession:
+    """Binds calls of a plan (see `Session`), on one stream at a time: they share scratch memory, and the memory of
+    outputs that nobody wants."""
 
-    def __init__(self, execution: Any) -> None:
-        self.execution = execution
-        self.lengths: dict[str, int] | None = None
-        self.shapes: dict[str, tuple[int, ...]] = {}
-        self.scratch_bytes = 0
-        self.scratch_address: int | None = None
+    def __init__(self, engine: TensorRTEngine) -> None:
+        engine.opened()
+        self.engine = engine
+        self._calls: weakref.WeakSet[TensorRTCall] = weakref.WeakSet()
+        self._spare: dict[str, Tensor] = {}
+        self._scratch = torch.empty(0, dtype=torch.uint8, device=engine.device)
+        self._nothing = torch.empty(_ALIGNMENT, dtype=torch.uint8, device=engine.device)
+
+    def bind(self, inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor] | None = None) -> TensorRTCall:
+        opened, manifest = self.engine.opened(), self.engine.manifest
+        lengths = check_call(manifest, self.engine.device, inputs, outputs)
+        profile = best_profile(manifest.profiles, lengths)
+        assert profile is not None  # check_call found one
+        with torch.cuda.device(self.engine.device):
+            strategy = self.engine.trt.ExecutionContextAllocationStrategy.USER_MANAGED
+            execution = opened.create_execution_context(strategy)
+            stream = torch.cuda.current_stream().cuda_stream
+            if execution is None or not execution.set_optimization_profile_async(profile, stream):
+                raise self.engine.failure(f"cannot use its profile {manifest.profiles[profile].name}")
+            self._set_shapes(execution, inputs)
+            output_shapes = {name: tuple(execution.get_tensor_shape(name)) for name in manifest.outputs}
+            written = self._written(output_shapes, outputs)
+            call = TensorRTCall(self.engine, execution, inputs, written)
+            self._grow_scratch(call.scratch_bytes)
+            self._grow_spare(output_shapes, written)
+            self._calls.add(call)
+            for known in self._calls:  # also those that were bound before, to memory that has grown since
+                known.place(self._scratch, self._spare, self._nothing)
+        return call
+
+    def close(self) -> None:
+        """Give back its contexts and memory. The engine does it, once the GPU has finished."""
+        for call in self._calls:
+            call.close()
+        self._spare.clear()
+        self._scratch = self._nothing = torch.empty(0)
+
+    def _set_shapes(self, execution: Any, inputs: Mapping[str, Tensor]) -> None:
+        for name, tensor in inputs.items():
+            if not execution.set_input_shape(name, tuple(tensor.shape)):
+                raise self.engine.failure(f"refuses {name} of shape {list(tensor.shape)}")
+        if unclear := execution.infer_shapes():
+            raise HybridStitchError(
+                f"the {self.engine.manifest.component} engine cannot tell the shape of {unclear[0]}"
+            )
+
+    def _written(
+        self, output_shapes: Mapping[str, tuple[int, ...]], outputs: Mapping[str, Tensor] | None
+    ) -> Mapping[str, Tensor]:
+        """The tensors to write the wanted outputs to."""
+        if outputs is None:
+            return {name: self._empty(shape, self._dtype_of(name)) for name, shape in output_shapes.items()}
+        for name, tensor in outputs.items():
+            if tuple(tensor.shape) != output_shapes[name]:
+                raise HybridStitchError(
+                    f"{self.engine.manifest.component} engine: output {name} has shape {list(tensor.shape)}, "
+                    f"not {list(output_shapes[name])}"
+                )
+        return dict(outputs)
+
+    def _grow_scratch(self, needed: int) -> None:
+        """Memory for intermediate results; it never shrinks."""
+        if self._scratch.numel() < needed + _ALIGNMENT:
+            self._scratch = self._empty((needed + _ALIGNMENT,), torch.uint8)
+
+    def _grow_spare(self, output_shapes: Mapping[str, tuple[int, ...]], written: Mapping[str, Tensor]) -> None:
+        """Memory for the outputs that nobody wants, which a plan writes all the same."""
+        sizes = {
+            name: torch.Size(shape).numel() * self._dtype_of(name).itemsize
+            for name, shape in output_shapes.items()
+            if name not in written
+        }
+        for place, size in spare_bytes(sizes).items():
+            if place not in self._spare or self._spare[place].numel() < size:
+                self._spare[place] = self._empty((size,), torch.uint8)
+
+    def _empty(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        try:
+            return torch.empty(shape, dtype=dtype, device=self.engine.device)
+        except torch.cuda.OutOfMemoryError:
+            needed = torch.Size(shape).numel() * dtype.itemsize / 2**30
+            free = torch.cuda.mem_get_info(self.engine.device)[0] / 2**30
+            raise HybridStitchError(
+                f"not enough GPU memory for the {self.engine.manifest.component} engine: {needed:.2f} GiB more "
+                f"needed, {free:.2f} GiB free; lower the batch or the size"
+            ) from None
+
+    def _dtype_of(self, name: str) -> torch.dtype:
+        return getattr(torch, self.engine.manifest.outputs[name].dtype)
+
+
+class TensorRTCall:
+    """An execution context and the tensors that it points to (see `BoundCall`)."""
+
+    def __init__(
+        self, engine: TensorRTEngine, execution: Any, inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor]
+    ) -> None:
+        self.outputs = outputs
+        self.scratch_bytes: int = execution.update_device_memory_size_for_shapes()
+        self._owner, self._inputs = engine, dict(inputs)
+        self._execution: Any = execution
+        self._memory: tuple[Tensor, ...] = ()
         self._addresses: dict[str, int] = {}
 
-    def bind(self, tensors: Mapping[str, Tensor], nothing: int) -> str | None:
-        """Set the addresses that changed; an empty tensor has none and gets `nothing`.
+    def run(self) -> None:
+        self._owner.opened()
+        with torch.cuda.device(self._owner.device):
+            if not self._execution.execute_async_v3(torch.cuda.current_stream().cuda_stream):
+                raise self._owner.failure("failed")
 
-        Returns:
-            The first tensor that TensorRT does not take; None: it took them all.
+    def place(self, scratch: Tensor, spare: Mapping[str, Tensor], nothing: Tensor) -> None:
+        """Point the context to its memory; what is there already is not set again.
+
+        Args:
+            scratch: of at least `scratch_bytes` and an alignment. spare: by place, for the outputs that nobody wants.
+            nothing: stands in for an empty tensor, which has no address.
         """
+        self._memory = scratch, nothing, *spare.values()
+        address = -(-scratch.data_ptr() // _ALIGNMENT) * _ALIGNMENT
+        if self._addresses.get("") != address:
+            self._execution.set_device_memory(address, self.scratch_bytes)
+            self._addresses[""] = address
+        unwanted = self._owner.manifest.outputs.keys() - self.outputs.keys()
+        tensors = {**self._inputs, **self.outputs, **{name: spare[spare_place(name)] for name in unwanted}}
         for name, tensor in tensors.items():
-            address = tensor.data_ptr() or nothing
-            if self._addresses.get(name) != address:
-                if not self.execution.set_tensor_address(name, address):
-                    return name
-                self._addresses[name] = address
-        return None
+            address = tensor.data_ptr() or nothing.data_ptr()
+            if self._addresses.get(name) == address:
+                continue
+            if not self._execution.set_tensor_address(name, address):
+                raise self._owner.failure(f"does not take the memory of {name}")
+            self._addresses[name] = address
+
+    def close(self) -> None:
+        self._execution, self._memory = None, ()

@@ -19,7 +19,7 @@ from .engine import check_call
 
 
 class TorchEngine:
-    """An exported module as a callable (see `Engine`). Its weights come from the checkpoint."""
+    """An exported module (see `Engine`). Its weights come from the checkpoint."""
 
     def __init__(
         self,
@@ -38,45 +38,73 @@ class TorchEngine:
             HybridStitchError: the checkpoint does not hold the component.
         """
         self.manifest = manifest
-        self.device, self._threads = torch.device(device), threads
+        self.device, self.threads = torch.device(device), threads
         self.dtype: torch.dtype = getattr(torch, manifest.dtype)
         self._module: Any = module if module is not None else self._load()
 
-    @torch.inference_mode()
-    def __call__(self, inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+    def session(self) -> TorchSession:
+        self.opened()
+        return TorchSession(self)
+
+    def opened(self) -> Any:
+        """The module."""
         if self._module is None:
             raise HybridStitchError(f"the {self.manifest.component} engine is closed")
-        check_call(self.manifest, self.device, inputs, outputs)
-        with _threads(self._threads):
-            results = self._module(**self._arguments(inputs))
-        results = results if isinstance(results, tuple) else (results,)
-        computed = dict(zip(self.manifest.outputs, results, strict=True))
-        if outputs is None:
-            return computed
-        for name, tensor in outputs.items():
-            tensor.copy_(computed[name])
-        return dict(outputs)
+        return self._module
 
     def close(self) -> None:
         self._module = None
         if self.device.type == "cuda":
             torch.cuda.empty_cache()  # torch keeps freed memory for itself; TensorRT takes from the GPU what is left
 
-    def _arguments(self, inputs: Mapping[str, Tensor]) -> dict[str, Any]:
-        """The module's arguments: frozen_key.0, frozen_key.1, ... go as one list frozen_key."""
-        arguments: dict[str, Any] = {}
-        for name in self.manifest.inputs:
-            stem, _, index = name.partition(".")
-            if index:
-                arguments.setdefault(stem, []).append(inputs[name])
-            else:
-                arguments[stem] = inputs[name]
-        return arguments
-
     def _load(self) -> torch.nn.Module:
         checkpoint = Path(self.manifest.checkpoint or "")
         described = describe(self.manifest.component, checkpoint, self.dtype, self.manifest.zero_text_tokens)
         return load_module(described, self.device)
+
+
+class TorchSession:
+    """Binds calls of a module (see `Session`)."""
+
+    def __init__(self, engine: TorchEngine) -> None:
+        self.engine = engine
+
+    def bind(self, inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor] | None = None) -> TorchCall:
+        check_call(self.engine.manifest, self.engine.device, inputs, outputs)
+        return TorchCall(self.engine, inputs, outputs)
+
+
+class TorchCall:
+    """A module, its arguments and where its results go (see `BoundCall`)."""
+
+    def __init__(self, engine: TorchEngine, inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor] | None) -> None:
+        self.outputs: dict[str, Tensor] = dict(outputs or {})
+        self._engine, self._arguments, self._own = engine, _arguments(engine.manifest, inputs), outputs is None
+
+    @torch.inference_mode()
+    def run(self) -> None:
+        module = self._engine.opened()
+        with _threads(self._engine.threads):
+            results = module(**self._arguments)
+        results = results if isinstance(results, tuple) else (results,)
+        computed = dict(zip(self._engine.manifest.outputs, results, strict=True))
+        if self._own and not self.outputs:
+            self.outputs = computed
+        for name, tensor in self.outputs.items():
+            if tensor is not computed[name]:
+                tensor.copy_(computed[name])
+
+
+def _arguments(manifest: Manifest, inputs: Mapping[str, Tensor]) -> dict[str, Any]:
+    """The module's arguments: frozen_key.0, frozen_key.1, ... go as one list frozen_key."""
+    arguments: dict[str, Any] = {}
+    for name in manifest.inputs:
+        stem, _, index = name.partition(".")
+        if index:
+            arguments.setdefault(stem, []).append(inputs[name])
+        else:
+            arguments[stem] = inputs[name]
+    return arguments
 
 
 @contextmanager

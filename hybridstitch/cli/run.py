@@ -63,8 +63,8 @@ def add_to(commands: Any) -> None:
     where.add_argument("--json", action="store_true", help="one JSON report on stdout instead of progress and table")
 
 
-def run(arguments: argparse.Namespace) -> None:
-    """Check everything, load, draw, save, report."""
+def run(arguments: argparse.Namespace) -> int:
+    """Check everything, load, draw, save, report. Returns the exit code: 1 when some pictures failed."""
     _like(arguments)
     arguments.pair = arguments.pair or DEFAULT_PAIR
     recipe = Recipe.load(arguments.pair)
@@ -88,23 +88,23 @@ def run(arguments: argparse.Namespace) -> None:
         threads=arguments.threads,
     )
     loading = time.perf_counter() - start
-    call: Any = {
-        "negative_prompt": arguments.negative_prompt,
-        "seed": seed,
-        "size": arguments.size,
-        "method": arguments.method,
+    requests = pipe.resolve(
+        prompts,
+        negative_prompt=arguments.negative_prompt,
+        seed=seed,
+        size=arguments.size,
+        method=arguments.method,
         **settings,
-    }
+    )
     if arguments.json:
-        result = pipe(prompts, **call)
+        result = pipe.run(requests)
     else:
         from .progress import showing
 
-        pipe.check(
-            prompts, negative_prompt=arguments.negative_prompt, seed=seed, size=arguments.size or recipe.defaults.size
-        )
         with showing("text", "steps", kept=True) as on_step:
-            result = pipe(prompts, on_step=on_step, **call)
+            result = pipe.run(requests, on_step)
+    if not result.pictures:
+        raise HybridStitchError(result.failures[0].error)
     report = _save(result, pipe, paths, arguments.save_mask)
     report["seconds_to_load"] = loading
     if arguments.json:
@@ -113,17 +113,22 @@ def run(arguments: argparse.Namespace) -> None:
         from .progress import print_result
 
         print_result(report)
+    for failure in result.failures:
+        print(f"not drawn: {failure.request.prompt!r}: {failure.error}", file=sys.stderr)
+    return 1 if result.failures else 0
 
 
 def _save(result: Any, pipe: Any, paths: list[Path], save_mask: bool) -> dict[str, Any]:
     """Write every picture; returns the report."""
     from hybridstitch.runtime.pictures import save_png
-    from hybridstitch.runtime.result import settings_of
+    from hybridstitch.runtime.result import Failure, settings_of
 
     from .build import version
 
     pictures = []
-    for picture, path in zip(result.pictures, paths, strict=True):
+    for picture, path in zip(result.outcomes, paths, strict=True):
+        if isinstance(picture, Failure):
+            continue
         made = settings_of(picture, pipe.recipe.name, pipe.backend, version())
         save_png(picture.image, path, made)
         overlay = picture.overlay() if save_mask else None
@@ -143,6 +148,7 @@ def _save(result: Any, pipe: Any, paths: list[Path], save_mask: bool) -> dict[st
         )
     return {
         "pictures": pictures,
+        "failures": [{"prompt": failure.request.prompt, "error": failure.error} for failure in result.failures],
         "seed": pictures[0]["seed"],
         "plan": pictures[0]["plan"],
         "pair": pipe.recipe.name,

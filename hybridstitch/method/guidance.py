@@ -11,17 +11,29 @@ def is_guided(scale: float) -> bool:
     return scale > 1
 
 
-def doubled(tensor: Tensor, scale: float) -> Tensor:
-    """[B, ...] -> [2B, ...] when guided, the same rows for both halves."""
-    return torch.cat([tensor, tensor]) if is_guided(scale) else tensor
+def halves(scale: float) -> int:
+    """How many rows an image has in a batch: a negative and a positive one when guided, else one."""
+    return 2 if is_guided(scale) else 1
 
 
-def guided(velocity: Tensor, scale: float) -> Tensor:
-    """[2B, M, W] -> [B, M, W]: negative + scale * (positive - negative).
+def write_doubled(tensor: Tensor, out: Tensor) -> None:
+    """[B, ...] into [2B, ...], the same for both halves, or into [B, ...] where there is no guidance."""
+    out.unflatten(0, (-1, tensor.shape[0])).copy_(tensor)
 
-    The same formula for every token, so that guiding before or after the stitch is the same thing.
+
+def doubled(tensor: Tensor, rows: int) -> Tensor:
+    """[B, ...] -> [rows, ...], the same for both halves; itself where there is no guidance."""
+    return tensor if rows == tensor.shape[0] else torch.cat([tensor, tensor])
+
+
+def guide(velocity: Tensor, scale: Tensor, out: Tensor) -> None:
+    """[2B, M, W] into out [B, M, W] in float32: negative + scale * (positive - negative); [B, M, W] as it is.
+
+    scale: [B, 1, 1], of each image. The same formula for every token, so that guiding before or after the stitch is the
+    same thing.
     """
-    if not is_guided(scale):
-        return velocity
-    negative, positive = velocity.chunk(2)
-    return torch.lerp(negative, positive, scale)
+    if velocity.shape[0] == out.shape[0]:
+        out.copy_(velocity)
+        return
+    negative, positive = velocity.float().chunk(2)
+    torch.lerp(negative, positive, scale, out=out)

@@ -1,46 +1,38 @@
-"""The carried residual: what the large model would have added, where it is no longer computed."""
+"""The carried residual: what the large model would have added, where it is no longer computed.
+
+r = v_large - v_small per token, with the sigma at which it was measured. Ours, beyond the paper: wherever only the
+small model runs, its velocity becomes v_small + r * (sigma / sigma_r)^q.
+"""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from .masks import Mask
+from .state import State
 from .tokens import gather, stitch
 
 
-class Residual:
-    """r = v_large - v_small per token, with the sigma at which it was measured.
+def measure(state: State) -> None:
+    """Measure on all tokens, after a full step: its velocity and the small model's sketch at the same sigma."""
+    torch.sub(state.velocity, state.sketch, out=state.difference)
+    state.measured_at.copy_(state.sigma.expand_as(state.measured_at))
 
-    Ours, beyond the paper: wherever only the small model runs, its velocity becomes
-    v_small + r * (sigma / sigma_r)^q. With q = None nothing is measured or added: the paper's method.
-    """
 
-    def __init__(self, exponent: float | None) -> None:
-        self.exponent = exponent
-        self._difference: Tensor | None = None  # [B, N, W]
-        self._sigma: Tensor | None = None  # [B, N, 1]
+def renew(state: State) -> None:
+    """Measure again on the masked tokens, in a hybrid step."""
+    stitch(state.difference, state.hard - gather(state.sketch, state.computed), state.computed)
+    stitch(state.measured_at, state.sigma.expand(*state.computed.shape, 1), state.computed)
 
-    @property
-    def on(self) -> bool:
-        return self.exponent is not None
 
-    def measure(self, large: Tensor, small: Tensor, sigma: Tensor) -> None:
-        """Measure on all tokens, at a full large step: two velocities [B, N, W] at one sigma (a scalar tensor)."""
-        if self.on:
-            self._difference = large - small
-            self._sigma = sigma.expand(*large.shape[:2], 1).clone()
+def correct(state: State) -> None:
+    """velocity: the small model's sketch with what the large one last said added, faded by sigma."""
+    fade = _power(state.sigma / state.measured_at, state.exponent)
+    torch.addcmul(state.sketch, state.difference, fade, out=state.velocity)
 
-    def renew(self, large: Tensor, small: Tensor, sigma: Tensor, mask: Mask) -> None:
-        """Measure again on the masked tokens: velocities [B, M, W] of the large, [B, N, W] of the small model."""
-        if self._difference is None or self._sigma is None:
-            return
-        index = mask.computed
-        self._difference = stitch(self._difference, large - gather(small, index), index)
-        self._sigma = stitch(self._sigma, sigma.expand(*large.shape[:2], 1), index)
 
-    def correct(self, small: Tensor, sigma: Tensor) -> Tensor:
-        """The small model's velocity [B, N, W] with what the large one last said added, faded by sigma."""
-        if self._difference is None or self._sigma is None or self.exponent is None:
-            return small
-        return torch.addcmul(small, self._difference, (sigma / self._sigma) ** self.exponent)
+def _power(base: Tensor, exponent: Tensor) -> Tensor:
+    """base [B, N, 1] to the exponent [B, 1, 1] of each image. Squares and cubes are products, to the last bit what
+    torch makes of a number as exponent, and pow of a tensor does not."""
+    square = base * base
+    return torch.where(exponent == 2, square, torch.where(exponent == 3, square * base, base**exponent))

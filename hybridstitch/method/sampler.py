@@ -2,139 +2,99 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Protocol
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from .masks import Mask, hardest, masked_count, relative_change, token_mean
-from .plan import Plan, Score
-from .residual import Residual
-from .schedule import Schedule, Stage
-from .tokens import gather, stitch
-
-
-class Models(Protocol):
-    """The pair, as the sampler sees it. Velocities are guided; x is [B, N, W], timestep a scalar tensor.
-
-    A velocity is valid until the next call of the same model: it may be the engine's own buffer.
-    """
-
-    def large(self, x: Tensor, timestep: Tensor) -> Tensor:
-        """The large model on all tokens -> [B, N, W]; it leaves its image keys and values for `freeze`."""
-        ...
-
-    def small(self, x: Tensor, timestep: Tensor) -> Tensor:
-        """The small model on all tokens -> [B, N, W]."""
-        ...
-
-    def freeze(self, mask: Mask) -> None:
-        """Fix the keys and values of the mask's frozen tokens, from the last full call."""
-        ...
-
-    def hybrid(self, x: Tensor, timestep: Tensor, mask: Mask) -> tuple[Tensor, Tensor]:
-        """Large on the masked tokens [B, M, W] and small on all [B, N, W]; neither waits for the other's result."""
-        ...
+from .masks import Mask, hardest, relative_change
+from .plan import Plan
+from .schedule import Stage
+from .state import State
+from .steps import Models, advance, full_step, hand_over, hybrid_step, small_step
+from .tokens import gather
 
 
 @dataclass(frozen=True)
 class Step:
-    """What one step did. `estimate` is its clean-image estimate x0 [B, N, W], for previews."""
+    """What one step did: `full` if the large model computed every token."""
 
     index: int
     stage: Stage
     full: bool
-    estimate: Tensor
 
 
-@dataclass
-class Trace:
-    """What a run did: the schedule as it came out (adaptive switching decides it on the way), the masks, and for
-    each mask the number of steps that it was used in."""
+class Sampler:
+    """Draws by S Euler steps of the rectified flow, one each time that the caller asks for the next.
 
-    schedule: Schedule
-    masks: list[Mask] = field(default_factory=list)
-    mask_steps: list[int] = field(default_factory=list)
+    On a GPU a step is enqueued, not waited for. Where nothing is iterated any more, nothing happens any more: to cancel
+    a run is to stop asking.
 
-
-@torch.inference_mode()
-def sample(
-    models: Models,
-    noise: Tensor,
-    sigmas: Tensor,
-    timesteps: Tensor,
-    plan: Plan,
-    *,
-    token_bucket: int = 1,
-    on_step: Callable[[Step], None] | None = None,
-) -> tuple[Tensor, Trace]:
-    """Draw: noise [B, N, W] -> clean tokens [B, N, W], by S Euler steps of the rectified flow.
-
-    Args:
-        models: the pair.
-        sigmas, timesteps: [S+1] and [S] of the checkpoint's scheduler, fp32, on noise's device.
-        plan: see `Plan`.
-        token_bucket: masked token counts are rounded up to a multiple of this.
-        on_step: called after each step; what it raises ends the run.
+    models: the pair. state: the run's tensors; its `x` holds noise at the start and clean tokens at the end.
+    levels: [S, 3], sigma, next sigma and timestep of each step, from the checkpoint's scheduler, fp32.
+    plan: guidance and residual exponent are the state's, of each image; of the plan counts only whether there is a
+    residual. schedule: as it came out; adaptive switching decides it on the way. hybrid_steps: with the large model on
+    masked tokens, until now. choose: scores [B, N] and M to the mask.
 
     Source: HybridStitch, arXiv 2603.07815, section 3; the README has it as a table.
     """
-    schedule, residual, trace = plan.schedule, Residual(plan.residual), Trace(plan.schedule)
-    count = masked_count(noise.shape[1], plan.mask_ratio, token_bucket)
-    x, mask, estimate, full_estimate = noise.float(), None, None, None
 
-    for step in range(schedule.steps):
-        sigma, timestep = sigmas[step], timesteps[step]
-        stage, full = schedule.stage(step), schedule.runs_full(step)
+    def __init__(
+        self,
+        models: Models,
+        state: State,
+        levels: Tensor,
+        plan: Plan,
+        *,
+        choose: Callable[[Tensor, int], Mask] = hardest,
+    ) -> None:
+        self.schedule = plan.schedule
+        self.hybrid_steps = 0
+        self._models, self._state, self._levels, self._plan, self._choose = models, state, levels, plan, choose
 
-        if full:
-            velocity = models.large(x, timestep)
-        elif stage is Stage.HYBRID:
-            assert mask is not None  # the full step before has made it
-            hard, small = models.hybrid(x, timestep, mask)
-            velocity = stitch(residual.correct(small, sigma), hard, mask.computed)
-            residual.renew(hard, small, sigma, mask)
-            trace.mask_steps[-1] += 1
-        else:
-            velocity = residual.correct(models.small(x, timestep), sigma)
+    def __iter__(self) -> Iterator[Step]:
+        models, state, carry = self._models, self._state, False
+        state.refined.zero_()
+        for index in range(self.schedule.steps):
+            with torch.inference_mode():
+                state.level.copy_(self._levels[index])
+                state.index.fill_(index)
+                stage, full = self.schedule.stage(index), self.schedule.runs_full(index)
+                if full:
+                    full_step(models, state)
+                elif stage is Stage.HYBRID:
+                    hybrid_step(models, state, carry=carry)
+                    self.hybrid_steps += 1
+                else:
+                    small_step(models, state, carry=carry)
+                self._adapt(index)
+                if self.schedule.hands_over(index):
+                    carry = self._plan.residual is not None
+                    self._hand_over(index, carry=carry)
+                if full:
+                    state.full_estimate.copy_(state.estimate)
+                advance(state)
+            yield Step(index, stage, full)
 
-        before, estimate = estimate, x - sigma * velocity
-        schedule = _adapt(plan, schedule, step, mask, estimate, before)
+    def _hand_over(self, index: int, *, carry: bool) -> None:
+        hybrid_next = self.schedule.stage(index + 1) is Stage.HYBRID
+        scores = hand_over(self._models, self._state, score=self._plan.score if hybrid_next else None, carry=carry)
+        if scores is not None:
+            mask = self._choose(scores, self._state.computed.shape[1])
+            self._state.computed.copy_(mask.computed)
+            self._state.frozen.copy_(mask.frozen)
+            self._models.freeze(self._state.mask)
 
-        if schedule.hands_over(step):
-            hybrid_next = schedule.stage(step + 1) is Stage.HYBRID
-            scores = token_mean(estimate - full_estimate) if full_estimate is not None else None
-            if residual.on or (hybrid_next and plan.score is Score.GAP):
-                small = models.small(x, timestep)
-                residual.measure(velocity, small, sigma)
-                scores = token_mean(velocity - small) if plan.score is Score.GAP else scores
-            if hybrid_next and scores is not None:
-                mask = hardest(scores, count)
-                models.freeze(mask)
-                trace.masks.append(mask)
-                trace.mask_steps.append(0)
-
-        full_estimate = estimate if full else full_estimate
-        x = x + (sigmas[step + 1] - sigma) * velocity
-        if on_step is not None:
-            on_step(Step(step, stage, full, estimate))
-
-    trace.schedule = schedule
-    return x, trace
-
-
-def _adapt(
-    plan: Plan, schedule: Schedule, step: int, mask: Mask | None, now: Tensor, before: Tensor | None
-) -> Schedule:
-    """End the stage that this step belongs to, once its clean-image estimate has settled (reads one scalar)."""
-    if plan.adaptive is None or before is None or schedule.stage(step) is Stage.SMALL:
-        return schedule
-    if schedule.stage(step) is Stage.LARGE:
-        settled = relative_change(now, before) < plan.adaptive
-        return schedule.end_large(step + 1, hybrid=plan.has_hybrid) if settled else schedule
-    if mask is None or not mask.computed.shape[1]:
-        return schedule  # nothing of the large model's to look at
-    settled = relative_change(gather(now, mask.computed), gather(before, mask.computed)) < plan.adaptive
-    return schedule.end_hybrid(step + 1) if settled else schedule
+    def _adapt(self, index: int) -> None:
+        """End the stage that this step belongs to, once its clean-image estimate has settled (reads one scalar)."""
+        threshold, state, stage = self._plan.adaptive, self._state, self.schedule.stage(index)
+        if threshold is None or index == 0 or stage is Stage.SMALL:
+            return
+        if stage is Stage.LARGE:
+            if relative_change(state.estimate, state.before) < threshold:
+                self.schedule = self.schedule.end_large(index + 1, hybrid=self._plan.has_hybrid)
+        elif state.computed.shape[1]:  # else there is nothing of the large model's to look at
+            now, before = (gather(estimate, state.computed) for estimate in (state.estimate, state.before))
+            if relative_change(now, before) < threshold:
+                self.schedule = self.schedule.end_hybrid(index + 1)

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 
-def noise_levels(scheduler: Any, steps: int, tokens: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Sigmas [S+1] and timesteps [S], float32, for a picture of N image tokens.
+def noise_levels(scheduler: Any, steps: int, tokens: int, device: torch.device) -> Tensor:
+    """[S, 3], float32: sigma, the next step's sigma and the timestep of each step, for a picture of N image tokens.
 
     Source: StableDiffusion3Pipeline.__call__ and `calculate_shift` in diffusers.
     """
@@ -19,4 +19,9 @@ def noise_levels(scheduler: Any, steps: int, tokens: int, device: torch.device) 
         base, top = config.get("base_shift", 0.5), config.get("max_shift", 1.16)
         shift = {"mu": base + (tokens - low) * (top - base) / (high - low)}
     scheduler.set_timesteps(steps, device=device, **shift)
-    return scheduler.sigmas.to(device, torch.float32), scheduler.timesteps.to(device, torch.float32)
+    return levels(scheduler.sigmas.to(device, torch.float32), scheduler.timesteps.to(device, torch.float32))
+
+
+def levels(sigmas: Tensor, timesteps: Tensor) -> Tensor:
+    """Sigmas [S+1] and timesteps [S] as one table [S, 3]: sigma, the next step's sigma and the timestep."""
+    return torch.stack([sigmas[:-1], sigmas[1:], timesteps], dim=1)

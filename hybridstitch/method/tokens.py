@@ -28,8 +28,8 @@ def gather(tokens: Tensor, index: Tensor) -> Tensor:
 
 
 def stitch(tokens: Tensor, rows: Tensor, index: Tensor) -> Tensor:
-    """tokens [B, N, W] with the rows at index [B, M] replaced by rows [B, M, W]."""
-    return tokens.scatter(1, index.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]), rows)
+    """Write rows [B, M, W] into tokens [B, N, W] at index [B, M], in place; returns tokens."""
+    return tokens.scatter_(1, index.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]), rows)
 
 
 def crop_positions(table: Tensor, rows: int, columns: int) -> Tensor:

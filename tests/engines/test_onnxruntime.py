@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from torch.testing import assert_close
 
+from hybridstitch.engines.executors.engine import run_once
 from hybridstitch.method.errors import HybridStitchError
 
 from .handmade import compute, open_engine, random_inputs, weights
@@ -13,7 +17,7 @@ from .handmade import compute, open_engine, random_inputs, weights
 
 @pytest.fixture(scope="module")
 def large(built):
-    return open_engine(built, "large", backend="onnxruntime", threads=1)
+    return open_engine(built, "large", backend="onnxruntime", threads=1).session()
 
 
 def same(actual: torch.Tensor, expected: torch.Tensor) -> None:
@@ -24,7 +28,7 @@ def same(actual: torch.Tensor, expected: torch.Tensor) -> None:
 @pytest.mark.parametrize("batch", [1, 4])
 def test_an_engine_computes_what_torch_computes(large, batch, tokens, frozen):
     inputs = random_inputs(batch, tokens, frozen)
-    outputs = large(inputs)
+    outputs = run_once(large, inputs)
     assert list(outputs) == ["velocity", "key.0", "value.0"]
     for name, expected in compute(inputs, weights()).items():
         same(outputs[name], expected)
@@ -34,7 +38,7 @@ def test_given_outputs_are_written_in_place_and_come_back_alone(large):
     inputs = random_inputs(2, 4, 12)
     velocity = torch.full((2, 4, 4), torch.nan)
     address = velocity.data_ptr()
-    outputs = large(inputs, {"velocity": velocity})
+    outputs = run_once(large, inputs, {"velocity": velocity})
     assert list(outputs) == ["velocity"]
     assert outputs["velocity"] is velocity
     assert velocity.data_ptr() == address
@@ -48,27 +52,40 @@ def test_keys_can_be_written_into_a_buffer_of_the_caller(large):
         "velocity": torch.empty(2, 16, 4),
         "key.0": torch.empty(2, 1, 16, 4),
     }
-    large(inputs, buffers)
+    run_once(large, inputs, buffers)
     for name, expected in compute(inputs, weights()).items():
         same(buffers[name], expected)
 
 
-def test_inputs_need_not_be_contiguous(large):
+def test_a_call_that_is_bound_reads_and_writes_the_same_memory_each_time(large):
+    inputs, velocity = random_inputs(2, 4, 12), torch.empty(2, 4, 4)
+    call = large.bind(inputs, {"velocity": velocity})
+    for _ in range(3):
+        inputs["tokens"].normal_()
+        call.run()
+        same(velocity, compute(inputs, weights())["velocity"])
+    assert call.outputs["velocity"] is velocity
+
+
+def test_inputs_of_a_bound_call_are_contiguous_and_those_of_one_that_runs_once_need_not_be(large):
     inputs = random_inputs(2, 16, 0)
     inputs["tokens"] = inputs["tokens"].transpose(1, 2).contiguous().transpose(1, 2)
-    same(large(inputs)["velocity"], compute(inputs, weights())["velocity"])
+    with pytest.raises(HybridStitchError, match="large engine: tokens is not contiguous in memory"):
+        large.bind(inputs)
+    same(run_once(large, inputs)["velocity"], compute(inputs, weights())["velocity"])
 
 
 def test_tensors_of_inference_mode_are_fine(large):
     with torch.inference_mode():
         inputs = random_inputs(2, 16, 0)
-        same(large(inputs)["velocity"], compute(inputs, weights())["velocity"])
+        same(run_once(large, inputs)["velocity"], compute(inputs, weights())["velocity"])
 
 
 def test_an_engine_knows_its_device_dtype_and_profiles(large):
-    assert (large.device, large.dtype) == (torch.device("cpu"), torch.float32)
-    assert large.manifest.profiles[0].name == "full"
-    assert large.manifest.geometry.text_tokens == 3
+    engine = large.engine
+    assert (engine.device, engine.dtype) == (torch.device("cpu"), torch.float32)
+    assert engine.manifest.profiles[0].name == "full"
+    assert engine.manifest.geometry.text_tokens == 3
 
 
 @pytest.mark.parametrize(
@@ -91,7 +108,7 @@ def test_an_engine_knows_its_device_dtype_and_profiles(large):
 def test_a_wrong_input_is_refused_by_name(large, change, message):
     inputs = {name: tensor for name, tensor in {**random_inputs(2, 16, 0), **change}.items() if tensor is not None}
     with pytest.raises(HybridStitchError, match=message):
-        large(inputs)
+        run_once(large, inputs)
 
 
 @pytest.mark.parametrize(
@@ -110,7 +127,7 @@ def test_a_wrong_input_is_refused_by_name(large, change, message):
 )
 def test_lengths_outside_the_profiles_are_refused_with_what_is_allowed(large, batch, tokens, frozen, message):
     with pytest.raises(HybridStitchError, match=message):
-        large(random_inputs(batch, tokens, frozen))
+        run_once(large, random_inputs(batch, tokens, frozen))
 
 
 @pytest.mark.parametrize(
@@ -124,16 +141,39 @@ def test_lengths_outside_the_profiles_are_refused_with_what_is_allowed(large, ba
 )
 def test_a_wrong_output_tensor_is_refused(large, outputs, message):
     with pytest.raises(HybridStitchError, match=message):
-        large(random_inputs(2, 16, 0), outputs)
+        run_once(large, random_inputs(2, 16, 0), outputs)
 
 
 def test_a_closed_engine_says_so(built):
     engine = open_engine(built, "small", backend="onnxruntime", threads=1)
+    session = engine.session()
+    call = session.bind(random_inputs(2, 16, None))
     engine.close()
-    with pytest.raises(HybridStitchError, match="the small engine is closed"):
-        engine(random_inputs(2, 16, None))
+    for use in (engine.session, lambda: session.bind(random_inputs(2, 16, None)), call.run):
+        with pytest.raises(HybridStitchError, match="the small engine is closed"):
+            use()
 
 
 def test_threads_must_be_positive(built):
     with pytest.raises(HybridStitchError, match="threads must be a whole number from 1 to 1024, not 0"):
         open_engine(built, "small", backend="onnxruntime", threads=0)
+
+
+def test_two_sessions_of_one_engine_run_in_two_threads_at_once(built):
+    engine = open_engine(built, "large", backend="onnxruntime", threads=1)
+    begin = threading.Barrier(2)
+
+    def draw(batch: int) -> list[bool]:
+        session, right = engine.session(), []
+        begin.wait()
+        for tokens in (16, 12, 4) * 20:
+            inputs = random_inputs(batch, tokens, 0 if tokens > 4 else 12)
+            actual = run_once(session, inputs)["velocity"]
+            right.append(torch.allclose(actual, compute(inputs, weights())["velocity"], atol=1e-4))
+        return right
+
+    with ThreadPoolExecutor(2) as threads:
+        first, second = threads.map(draw, (1, 4))
+    assert len(first) == len(second) == 60
+    assert all(first)
+    assert all(second)

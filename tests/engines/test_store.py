@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from hybridstitch.engines.builders.pair import build_pair
+from hybridstitch.engines.executors.engine import run_once
 from hybridstitch.engines.open import open_pair
 from hybridstitch.engines.store import manifest as manifest_module
 from hybridstitch.engines.store.folder import MANIFEST, Store
@@ -107,7 +108,7 @@ def test_a_built_folder_needs_nothing_of_the_export(export, folder):
     )
     assert json.loads((Store(folder).assets() / "scheduler" / "scheduler_config.json").read_text()) == {"shift": 3.0}
     assert Store(folder).manifest("large").geometry is not None
-    open_engine(folder, "large", backend="onnxruntime", threads=1)(random_inputs(2, 16, 0))
+    run_once(open_engine(folder, "large", backend="onnxruntime", threads=1).session(), random_inputs(2, 16, 0))
 
 
 def test_changed_assets_are_taken_over_without_rebuilding(export, folder):
@@ -177,7 +178,7 @@ def test_a_build_killed_at_any_moment_leaves_the_engine_as_it_was(export, folder
     after = content(folder)
     assert {name: after[name] for name in before} == before
     away = export.rename(tmp_path / "away")  # it runs where its checkpoint's new weights are not at hand
-    open_engine(folder, "large", backend="onnxruntime", threads=1)(random_inputs(2, 16, 0))
+    run_once(open_engine(folder, "large", backend="onnxruntime", threads=1).session(), random_inputs(2, 16, 0))
     away.rename(export)
 
     report = build(export, folder, components=["large"])

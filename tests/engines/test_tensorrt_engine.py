@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import weakref
 from contextlib import contextmanager, nullcontext
@@ -12,6 +13,7 @@ import torch
 from torch.testing import assert_close
 
 from hybridstitch.engines.executors import tensorrt_engine
+from hybridstitch.engines.executors.engine import run_once
 from hybridstitch.engines.executors.tensorrt_engine import TensorRTEngine
 from hybridstitch.engines.store.folder import Store
 from hybridstitch.engines.tensorrt_module import ERRORS_KEPT, make_log, tensorrt_module
@@ -44,34 +46,44 @@ def engine(manifest, plan):
     return TensorRTEngine(manifest, plan, device=torch.device("cpu"))
 
 
+@pytest.fixture
+def session(engine):
+    return engine.session()
+
+
 @pytest.mark.parametrize(("tokens", "frozen"), [(16, 0), (4, 12), (7, 5), (15, 1)])
-def test_full_and_masked_runs_use_one_plan(engine, tokens, frozen):
+def test_full_and_masked_runs_use_one_plan(session, tokens, frozen):
     inputs = random_inputs(2, tokens, frozen)
-    outputs = engine(inputs)
+    outputs = run_once(session, inputs)
     for name, expected in compute(inputs, weights()).items():
         assert_close(outputs[name], expected)
 
 
-def test_each_profile_keeps_a_context_so_that_stages_alternate_for_nothing(engine):
-    for tokens, frozen in [(16, 0), (4, 12), (16, 0), (4, 12)]:
-        engine(random_inputs(2, tokens, frozen))
-    contexts = engine._engine.contexts
-    assert [(context.profile, context.runs) for context in contexts] == [(0, 2), (1, 2)]
-    assert all(context.shape_changes == len(engine.manifest.inputs) for context in contexts)
-
-
-def test_addresses_are_set_once_while_buffers_stay(engine):
-    inputs, velocity = random_inputs(2, 4, 12), torch.empty(2, 4, 4)
+def test_bound_calls_alternate_between_full_and_masked_for_nothing(engine, session):
+    tensors = [random_inputs(2, 16, 0), random_inputs(2, 4, 12)]
+    calls = [session.bind(inputs) for inputs in tensors]
     for _ in range(3):
-        engine(inputs, {"velocity": velocity})
-    (context,) = engine._engine.contexts
-    assert context.runs == 3
-    assert context.address_changes == len(engine.manifest.inputs) + len(engine.manifest.outputs)
+        for inputs, call in zip(tensors, calls, strict=True):
+            inputs["tokens"].normal_()
+            call.run()
+            assert_close(call.outputs["velocity"], compute(inputs, weights())["velocity"])
+    contexts = engine._engine.contexts
+    assert [(context.profile, context.runs) for context in contexts] == [(0, 3), (1, 3)]
+    assert all(context.shape_changes == len(engine.manifest.inputs) for context in contexts)
+    tensors = len(engine.manifest.inputs) + len(engine.manifest.outputs)
+    assert [context.address_changes for context in contexts] == [tensors] * 2
 
 
-def test_unwanted_outputs_do_not_come_back_and_wanted_ones_are_written_in_place(engine):
+def test_two_sessions_have_scratch_memory_and_contexts_of_their_own(engine):
+    one, other = engine.session(), engine.session()
+    first, second = one.bind(random_inputs(2, 16, 0)), other.bind(random_inputs(2, 16, 0))
+    assert one._scratch.data_ptr() != other._scratch.data_ptr()
+    assert first._execution is not second._execution
+
+
+def test_unwanted_outputs_do_not_come_back_and_wanted_ones_are_written_in_place(session):
     inputs, velocity = random_inputs(2, 4, 12), torch.full((2, 4, 4), torch.nan)
-    outputs = engine(inputs, {"velocity": velocity})
+    outputs = run_once(session, inputs, {"velocity": velocity})
     assert list(outputs) == ["velocity"]
     assert outputs["velocity"] is velocity
     assert_close(velocity, compute(inputs, weights())["velocity"])
@@ -81,47 +93,57 @@ def test_unwanted_outputs_do_not_come_back_and_wanted_ones_are_written_in_place(
 def test_keys_that_nobody_wants_share_memory_and_are_whole_while_they_are_read(manifest, plan, monkeypatch, attentions):
     many = with_attentions(manifest, attentions)
     monkeypatch.setattr(fake_tensorrt.Plan, "manifest", many)
-    engine = TensorRTEngine(many, plan, device=torch.device("cpu"))
+    session = TensorRTEngine(many, plan, device=torch.device("cpu")).session()
     for tokens, frozen in [(4, 12), (16, 0), (7, 5)]:
         inputs = dict(random_inputs(2, tokens, frozen))
         for index in range(1, attentions):
             inputs |= {f"frozen_{kind}.{index}": inputs[f"frozen_{kind}.0"].clone() for kind in ("key", "value")}
         before, velocity = {name: tensor.clone() for name, tensor in inputs.items()}, torch.empty(2, tokens, 4)
-        engine(inputs, {"velocity": velocity})
+        run_once(session, inputs, {"velocity": velocity})
         assert_close(velocity, compute(inputs, weights())["velocity"])
         assert all(torch.equal(inputs[name], tensor) for name, tensor in before.items())
     one = 2 * 16 * 4 * 4  # bytes of a key of two rows of 16 tokens
-    assert sum(spare.nbytes for spare in engine._spare.values()) == 2 * min(attentions, 2) * one
+    assert sum(spare.nbytes for spare in session._spare.values()) == 2 * min(attentions, 2) * one
 
 
-def test_a_larger_run_grows_the_scratch_memory_and_a_smaller_one_keeps_it(engine):
-    engine(random_inputs(1, 4, 12))
-    small = engine._scratch
-    engine(random_inputs(4, 16, 0))
-    large = engine._scratch
-    assert large.numel() > small.numel()
+def test_a_larger_call_grows_the_scratch_memory_of_those_that_were_bound_before(session):
     inputs = random_inputs(1, 4, 12)
-    assert_close(engine(inputs)["velocity"], compute(inputs, weights())["velocity"])
-    assert engine._scratch is large
+    small = session.bind(inputs)
+    before = session._scratch
+    large = session.bind(random_inputs(4, 16, 0))
+    assert session._scratch.numel() > before.numel()
+    del before
+    large.run()
+    small.run()
+    assert_close(small.outputs["velocity"], compute(inputs, weights())["velocity"])
+    after = session._scratch
+    session.bind(random_inputs(1, 4, 12))
+    assert session._scratch is after
 
 
-def test_lengths_outside_the_profiles_never_reach_tensorrt(engine):
+def test_a_call_that_nobody_holds_gives_its_context_back(engine, session):
+    session.bind(random_inputs(2, 16, 0))
+    gc.collect()
+    assert not session._calls
+
+
+def test_lengths_outside_the_profiles_never_reach_tensorrt(engine, session):
     with pytest.raises(HybridStitchError, match="large engine: 24 tokens; this plan has 1-16"):
-        engine(random_inputs(2, 24, 0))
+        run_once(session, random_inputs(2, 24, 0))
     assert not engine._engine.contexts
 
 
-def test_a_run_that_fails_tells_tensorrt_s_reason_in_a_line(engine):
+def test_a_run_that_fails_tells_tensorrt_s_reason_in_a_line(session):
     inputs = random_inputs(2, 16, 0)
     inputs["tokens"][0, 0, 0] = torch.nan
     with pytest.raises(HybridStitchError, match=r"^the large engine failed: CUDA error 700 at somewhere$"):
-        engine(inputs)
+        run_once(session, inputs)
 
 
-def test_an_address_that_tensorrt_does_not_take_is_told(engine, monkeypatch):
+def test_an_address_that_tensorrt_does_not_take_is_told(session, monkeypatch):
     monkeypatch.setattr(fake_tensorrt.Context, "set_tensor_address", lambda self, name, address: name != "velocity")
     with pytest.raises(HybridStitchError, match=r"^the large engine does not take the memory of velocity: it gave no"):
-        engine(random_inputs(2, 16, 0))
+        run_once(session, random_inputs(2, 16, 0))
 
 
 def test_a_plan_that_tensorrt_does_not_read_is_told(manifest, plan):
@@ -142,11 +164,13 @@ def test_a_plan_with_other_profiles_than_its_manifest_is_refused(manifest, plan,
         TensorRTEngine(manifest, plan, device=torch.device("cpu"))
 
 
-def test_a_closed_engine_says_so(engine):
+def test_a_closed_engine_says_so(engine, session):
+    call = session.bind(random_inputs(2, 16, 0))
     engine.close()
     engine.close()
-    with pytest.raises(HybridStitchError, match="the large engine is closed"):
-        engine(random_inputs(2, 16, 0))
+    for use in (engine.session, lambda: session.bind(random_inputs(2, 16, 0)), call.run):
+        with pytest.raises(HybridStitchError, match="the large engine is closed"):
+            use()
 
 
 def test_tensorrt_opens_runs_and_closes_with_the_named_gpu_as_the_current_one(manifest, plan, monkeypatch):
@@ -173,7 +197,7 @@ def test_tensorrt_opens_runs_and_closes_with_the_named_gpu_as_the_current_one(ma
     ]:
         monkeypatch.setattr(where, what, note(what, getattr(where, what)))
     engine = TensorRTEngine(manifest, plan, device=torch.device("cpu"))
-    engine(random_inputs(2, 16, 0))
+    run_once(engine.session(), random_inputs(2, 16, 0))
     weakref.finalize(engine._runtime, note("close", lambda: None))
     engine.close()
     assert seen == dict.fromkeys(

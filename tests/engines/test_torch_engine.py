@@ -12,6 +12,7 @@ from torch.testing import assert_close
 
 from hybridstitch.engines.builders.pair import build_pair
 from hybridstitch.engines.executors import torch_engine
+from hybridstitch.engines.executors.engine import run_once
 from hybridstitch.engines.open import open_pair
 from hybridstitch.engines.store.folder import Store
 from hybridstitch.method.errors import HybridStitchError
@@ -47,7 +48,7 @@ def test_onnx_runtime_gives_what_pytorch_gives_for_every_component(demo_engines,
     masked = [(256, 0), (80, 176), (33, 207)] if component == "large" else [(240, 0)]
     for computed, frozen in masked:
         inputs = random_inputs(expected_of.manifest, B=2, M=computed, F=frozen, T=text, h=24, w=40)
-        expected, actual = expected_of(inputs), engine(inputs)
+        expected, actual = run_once(expected_of.session(), inputs), run_once(engine.session(), inputs)
         assert list(actual) == list(expected)
         for name in expected:
             scale = float(expected[name].abs().max())
@@ -58,9 +59,9 @@ def test_outputs_given_to_pytorch_are_written_in_place(reference):
     engine = open_engine(reference, "small", backend="torch")
     inputs = random_inputs(engine.manifest, B=1, M=256, T=engine.manifest.profiles[0].ranges["T"][0])
     velocity = torch.full((1, 256, 16), torch.nan)
-    outputs = engine(inputs, {"velocity": velocity})
+    outputs = run_once(engine.session(), inputs, {"velocity": velocity})
     assert outputs["velocity"] is velocity
-    assert_close(velocity, engine(inputs)["velocity"])
+    assert_close(velocity, run_once(engine.session(), inputs)["velocity"])
 
 
 def test_threads_are_those_of_the_engine_while_it_runs_and_of_the_process_afterwards(reference):
@@ -68,7 +69,8 @@ def test_threads_are_those_of_the_engine_while_it_runs_and_of_the_process_afterw
     engine: Any = open_engine(reference, "small", backend="torch", threads=before + 1)
     ran = []
     engine._module.register_forward_hook(lambda *_: ran.append(torch.get_num_threads()))
-    engine(random_inputs(engine.manifest, B=1, M=256, T=engine.manifest.profiles[0].ranges["T"][0]))
+    inputs = random_inputs(engine.manifest, B=1, M=256, T=engine.manifest.profiles[0].ranges["T"][0])
+    run_once(engine.session(), inputs)
     assert ran == [before + 1]
     assert torch.get_num_threads() == before
 

@@ -19,7 +19,8 @@ SOURCES = ("tensorrt_module.py", "builders/tensorrt_plan.py", "executors/tensorr
 RTX_ALONE = {"_set_targets"}  # functions that TensorRT itself never runs
 CLASSES = {
     "trt": "",
-    "self._trt": "",
+    "self.trt": "",
+    "self.engine.trt": "",
     "builder": "Builder",
     "network": "INetworkDefinition",
     "parser": "OnnxParser",
@@ -28,11 +29,10 @@ CLASSES = {
     "shapes": "IOptimizationProfile",
     "runtime": "Runtime",
     "self._runtime": "Runtime",
-    "engine": "ICudaEngine",
+    "opened": "ICudaEngine",
     "self._engine": "ICudaEngine",
     "execution": "IExecutionContext",
-    "self.execution": "IExecutionContext",
-    "context.execution": "IExecutionContext",
+    "self._execution": "IExecutionContext",
     "levels": "ILogger.Severity",
     "config.get_timing_cache()": "ITimingCache",
 }
@@ -50,8 +50,8 @@ def touched(*, rtx: bool) -> set[str]:
                 owner = CLASSES.get(ast.unparse(node.value))
                 if owner is not None:
                     names.add(f"{owner}.{node.attr}".lstrip("."))
-                elif ast.unparse(node.value).startswith(("trt.", "self._trt.")):
-                    names.add(ast.unparse(node).removeprefix("self._trt.").removeprefix("trt."))
+                elif "trt" in (path := ast.unparse(node).split("."))[:-1]:
+                    names.add(".".join(path[path.index("trt") + 1 :]))
     levels = next(kind for kind in get_args(get_type_hints(BuildOptions)["hardware_compatible"]) if get_args(kind))
     names |= {f"HardwareCompatibilityLevel.{level.upper()}" for level in get_args(levels)}
     return names

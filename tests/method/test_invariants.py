@@ -4,10 +4,11 @@ import pytest
 import torch
 from small_pair import SmallPair
 
-from hybridstitch.method.masks import Mask
+from hybridstitch.method.masks import Mask, hardest
 from hybridstitch.method.plan import Plan, Score
 from hybridstitch.method.schedule import Schedule, Stage
 from hybridstitch.method.tokens import gather, unpatchify
+from hybridstitch.runtime.engine_models import EngineModels
 
 KINDS = [{"dual": dual, "qk_norm": qk_norm} for dual in (False, True) for qk_norm in (False, True)]
 every_kind = pytest.mark.parametrize(
@@ -34,26 +35,28 @@ def random_mask(batch: int, tokens: int, count: int) -> Mask:
 @pytest.mark.parametrize("grid", [(4, 6), (3, 5), (7, 1)])
 def test_a_masked_call_with_same_step_keys_equals_the_same_rows_of_the_full_call(kind, grid):
     pair = SmallPair(**kind, rows=grid[0], columns=grid[1], batch=2)
-    models, timestep = pair.models(), torch.tensor(700.0)
-    full = models.large(pair.noise, timestep)
+    workspace, timestep = pair.workspace(masked=5), torch.tensor(700.0)
+    models, state = EngineModels(workspace), workspace.state
+    models.large(pair.noise, timestep, state.velocity)
     mask = random_mask(2, grid[0] * grid[1], 5)
     models.freeze(mask)
-    hard, _ = models.hybrid(pair.noise, timestep, mask)
-    torch.testing.assert_close(hard, gather(full, mask.computed), atol=2e-5, rtol=2e-5)
+    models.hybrid(pair.noise, timestep, mask, state.hard, state.sketch)
+    torch.testing.assert_close(state.hard, gather(state.velocity, mask.computed), atol=2e-5, rtol=2e-5)
 
 
 @every_kind
 def test_permuting_the_masked_tokens_permutes_the_rows_and_changes_nothing_else(kind):
     pair = SmallPair(**kind)
-    models, timestep = pair.models(), torch.tensor(400.0)
-    models.large(pair.noise, torch.tensor(500.0))
-    mask = random_mask(1, 24, 7)
-    models.freeze(mask)
-    rows, small = models.hybrid(pair.noise, timestep, mask)
-    order = torch.randperm(7)
-    shuffled = Mask(mask.computed[:, order], mask.frozen.flip(1))
-    models.freeze(shuffled)
-    shuffled_rows, shuffled_small = models.hybrid(pair.noise, timestep, shuffled)
+    workspace, timestep = pair.workspace(masked=7), torch.tensor(400.0)
+    models, state = EngineModels(workspace), workspace.state
+    models.large(pair.noise, torch.tensor(500.0), state.velocity)
+    mask, order = random_mask(1, 24, 7), torch.randperm(7)
+    drawn = []
+    for each in (mask, Mask(mask.computed[:, order], mask.frozen.flip(1))):
+        models.freeze(each)
+        models.hybrid(pair.noise, timestep, each, state.hard, state.sketch)
+        drawn.append((state.hard.clone(), state.sketch.clone()))
+    (rows, small), (shuffled_rows, shuffled_small) = drawn
     torch.testing.assert_close(shuffled_rows, rows[:, order], atol=1e-5, rtol=1e-5)
     assert torch.equal(small, shuffled_small)
 
@@ -123,21 +126,38 @@ def test_nothing_is_measured_that_the_plan_does_not_need():
 
 def test_a_refresh_renews_keys_and_mask():
     pair = SmallPair()
-    _, trace = pair.sample(plan(large=2, hybrid=5, steps=7, refresh_every=2))
+    masks = []
+
+    def choose(scores, count):
+        masks.append(hardest(scores, count))
+        return masks[-1]
+
+    _, sampler = pair.sample(plan(large=2, hybrid=5, steps=7, refresh_every=2), choose=choose)
     assert [full for full, _ in pair.engines["large"].calls] == [24, 24, 10, 10, 24, 10, 10]
-    assert trace.mask_steps == [2, 2]
-    assert not torch.equal(trace.masks[0].computed, trace.masks[1].computed)
+    assert sampler.hybrid_steps == 4
+    assert len(masks) == 2
+    assert not torch.equal(masks[0].computed, masks[1].computed)
+
+
+def test_how_often_a_token_was_refined_is_counted_in_hybrid_steps():
+    sampler, state = SmallPair(batch=2).sampler(plan(large=2, hybrid=5, steps=7, refresh_every=2))
+    for _ in sampler:
+        pass
+    assert state.refined.sum(1).tolist() == [4 * 10, 4 * 10]
+    assert set(state.refined.flatten().tolist()) <= {0, 2, 4}
+    assert state.refined.gather(1, state.computed).min() >= 2
 
 
 def test_the_carried_residual_changes_only_what_the_large_model_does_not_compute():
     pair = SmallPair()
     first: dict[float | None, torch.Tensor] = {}
+    mask = Mask(torch.empty(0), torch.empty(0))
     for exponent in (None, 3.0):
-        steps = []
-        pair.sample(plan(residual=exponent), on_step=lambda step, steps=steps: steps.append(step))
-        first[exponent] = steps[2].estimate  # the first hybrid step
-    _, trace = pair.sample(plan())
-    mask = trace.masks[0]
+        sampler, state = pair.sampler(plan(residual=exponent))
+        for step in sampler:
+            if step.index == 2:  # the first hybrid step
+                first[exponent] = state.estimate.clone()
+                mask = state.mask
     assert torch.equal(gather(first[None], mask.computed), gather(first[3.0], mask.computed))
     assert not torch.equal(gather(first[None], mask.frozen), gather(first[3.0], mask.frozen))
 
@@ -145,40 +165,55 @@ def test_the_carried_residual_changes_only_what_the_large_model_does_not_compute
 def test_a_fully_carried_residual_repeats_the_large_model_at_the_step_it_was_measured():
     """At equal sigma the correction is the whole difference: the small model becomes the large one."""
     pair = SmallPair()
-    settings = Plan("srdiffusion", Schedule(2, 1, 1), 3.0, residual=0.0)
     sigmas = torch.tensor([1.0, 1.0, 0.0])  # a step of length zero: the same x, the same sigma
-    from hybridstitch.method.sampler import sample
-
-    ours, _ = sample(pair.models(), pair.noise, sigmas, sigmas[:-1] * 1000, settings)
-    large, _ = sample(pair.models(), pair.noise, sigmas, sigmas[:-1] * 1000, Plan("large", Schedule(2, 2, 2), 3.0))
+    ours, _ = pair.sample(Plan("srdiffusion", Schedule(2, 1, 1), 3.0, residual=0.0), sigmas=sigmas)
+    large, _ = pair.sample(Plan("large", Schedule(2, 2, 2), 3.0), sigmas=sigmas)
     torch.testing.assert_close(ours, large, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize(("threshold", "expected"), [(0.999999, (2, 3)), (1e-9, (7, 7))])
 def test_adaptive_switching_leaves_a_stage_once_its_estimate_settles(threshold, expected):
     pair = SmallPair()
-    _, trace = pair.sample(Plan("hybrid", Schedule(7, 7, 7), 3.0, adaptive=threshold))
-    assert (trace.schedule.large_until, trace.schedule.hybrid_until) == expected
+    _, sampler = pair.sample(Plan("hybrid", Schedule(7, 7, 7), 3.0, adaptive=threshold))
+    assert (sampler.schedule.large_until, sampler.schedule.hybrid_until) == expected
 
 
 def test_adaptive_switching_on_srdiffusion_goes_straight_to_the_small_model():
-    stages = []
-    pair = SmallPair()
-    adaptive = Plan("srdiffusion", Schedule(7, 7, 7), 3.0, adaptive=0.999999)
-    pair.sample(adaptive, on_step=lambda step: stages.append(step.stage))
-    assert stages == [Stage.LARGE] * 2 + [Stage.SMALL] * 5
+    sampler, _ = SmallPair().sampler(Plan("srdiffusion", Schedule(7, 7, 7), 3.0, adaptive=0.999999))
+    assert [step.stage for step in sampler] == [Stage.LARGE] * 2 + [Stage.SMALL] * 5
 
 
 def test_an_adaptive_run_equals_the_fixed_run_that_it_finds():
     pair = SmallPair()
-    adaptive, trace = pair.sample(Plan("hybrid", Schedule(7, 7, 7), 3.0, adaptive=0.999999, residual=2.0))
-    fixed, _ = pair.sample(Plan("hybrid", trace.schedule, 3.0, residual=2.0))
+    adaptive, found = pair.sample(Plan("hybrid", Schedule(7, 7, 7), 3.0, adaptive=0.999999, residual=2.0))
+    fixed, _ = pair.sample(Plan("hybrid", found.schedule, 3.0, residual=2.0))
     assert torch.equal(adaptive, fixed)
 
 
-def test_what_the_callback_raises_ends_the_run():
-    def stop(step):
-        raise KeyboardInterrupt
+def test_a_run_that_nobody_drives_any_more_has_stopped():
+    pair = SmallPair()
+    sampler, state = pair.sampler(LARGE)
+    steps = iter(sampler)
+    next(steps)
+    x = state.x.clone()
+    del steps
+    assert len(pair.engines["large"].calls) == 1
+    assert torch.equal(state.x, x)
 
-    with pytest.raises(KeyboardInterrupt):
-        SmallPair().sample(LARGE, on_step=stop)
+
+def test_each_image_of_a_batch_has_its_own_guidance_and_residual_exponent():
+    pair, settings = SmallPair(batch=2), plan(residual=1.0)
+    sampler, state = pair.sampler(settings)
+    state.guidance[1], state.exponent[1] = 7.0, 3.0
+    for _ in sampler:
+        pass
+    for image, (guidance, exponent) in enumerate([(3.0, 1.0), (7.0, 3.0)]):
+        alone, _ = SmallPair(images=[image]).sample(plan(guidance=guidance, residual=exponent))
+        torch.testing.assert_close(state.x[image], alone[0], atol=1e-4, rtol=1e-4)
+
+
+def test_every_tensor_of_a_run_stays_where_it_is():
+    sampler, state = SmallPair().sampler(plan(refresh_every=1, residual=2.0))
+    before = {name: tensor.data_ptr() for name, tensor in vars(state).items()}
+    for _ in sampler:
+        assert {name: tensor.data_ptr() for name, tensor in vars(state).items()} == before

@@ -5,16 +5,18 @@ from typing import Any
 import torch
 from small_pair import SmallPair
 
-from hybridstitch.method.sampler import sample
+from hybridstitch.method.sampler import Sampler
+from hybridstitch.method.sigmas import levels
 from hybridstitch.pairs.plans import make_plan
 from hybridstitch.pairs.recipe import Recipe
+from hybridstitch.runtime.engine_models import EngineModels
 
 
 class Recorded:
     """A pair whose calls are noted in their order."""
 
-    def __init__(self, pair: SmallPair) -> None:
-        self.models, self.calls = pair.models(), []
+    def __init__(self, models: EngineModels) -> None:
+        self.models, self.calls = models, []
 
     def __getattr__(self, name):
         def call(*arguments):
@@ -25,11 +27,13 @@ class Recorded:
 
 
 def calls(method: str, **settings) -> list[str]:
-    pair = SmallPair()
-    recorded: Any = Recorded(pair)
+    workspace = SmallPair().workspace(masked=8)
+    workspace.state.exponent.fill_(3)
+    recorded: Any = Recorded(EngineModels(workspace))
     plan = make_plan(Recipe.load("demo"), method, steps=7, **settings)
     sigmas = torch.linspace(1, 0, 8)
-    sample(recorded, pair.noise, sigmas, sigmas[:-1] * 1000, plan)
+    for _ in Sampler(recorded, workspace.state, levels(sigmas, sigmas[:-1] * 1000), plan):
+        pass
     return recorded.calls
 
 

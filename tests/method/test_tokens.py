@@ -4,9 +4,10 @@ import pytest
 import torch
 from diffusers.models.embeddings import PatchEmbed
 
-from hybridstitch.method.guidance import doubled, guided
+from hybridstitch.method import residual
+from hybridstitch.method.guidance import doubled, guide, halves, write_doubled
 from hybridstitch.method.masks import hardest, masked_count, relative_change
-from hybridstitch.method.residual import Residual
+from hybridstitch.method.state import STATE, State
 from hybridstitch.method.tokens import crop_positions, gather, patchify, stitch, unpatchify
 
 
@@ -63,31 +64,60 @@ def test_gather_and_stitch_undo_each_other():
     assert torch.equal(stitch(tokens, rows, index), tokens)
 
 
+def guided(velocity, scale):
+    out = torch.empty(velocity.shape[0] // 2, *velocity.shape[1:])
+    guide(velocity, torch.full((len(out), 1, 1), scale), out)
+    return out
+
+
 def test_guidance_is_the_diffusers_formula_and_none_up_to_one():
     velocity = torch.randn(4, 3, 2)
     negative, positive = velocity.chunk(2)
     torch.testing.assert_close(guided(velocity, 4.0), negative + 4.0 * (positive - negative))
-    assert guided(velocity, 1.0) is velocity
-    assert doubled(velocity, 1.0) is velocity
-    assert torch.equal(doubled(velocity, 2.0)[4:], velocity)
+    out = torch.empty_like(velocity)
+    guide(velocity, torch.ones(4, 1, 1), out)
+    assert torch.equal(out, velocity)
+    assert [halves(scale) for scale in (0.0, 1.0, 1.5)] == [1, 1, 2]
+
+
+def test_both_halves_of_a_guided_batch_have_the_same_rows():
+    tensor = torch.randn(2, 3, 2)
+    assert doubled(tensor, 2) is tensor
+    assert torch.equal(doubled(tensor, 4)[2:], tensor)
+    out = torch.empty(4, 3, 2)
+    write_doubled(tensor, out)
+    assert torch.equal(out, doubled(tensor, 4))
 
 
 def test_guiding_before_or_after_the_stitch_is_the_same():
     large, small, index = torch.randn(2, 2, 3), torch.randn(2, 5, 3), torch.tensor([[3, 1]])
-    after = guided(stitch(small, large, index.repeat(2, 1)), 5.0)
     before = stitch(guided(small, 5.0), guided(large, 5.0), index)
+    after = guided(stitch(small, large, index.repeat(2, 1)), 5.0)
     torch.testing.assert_close(after, before)
 
 
 def test_the_residual_fades_with_sigma_and_is_renewed_on_masked_tokens():
-    residual, mask = Residual(2.0), hardest(torch.tensor([[1.0, 0.0]]), 1)
-    small = torch.zeros(1, 2, 1)
-    assert residual.correct(small, torch.tensor(0.5)) is small
-    residual.measure(torch.tensor([[[4.0], [8.0]]]), small, torch.tensor(1.0))
-    assert residual.correct(small, torch.tensor(0.5)).flatten().tolist() == [1.0, 2.0]
-    residual.renew(torch.tensor([[[3.0]]]), small, torch.tensor(0.5), mask)
-    assert residual.correct(small, torch.tensor(0.5)).flatten().tolist() == [3.0, 2.0]
-    assert residual.correct(small, torch.tensor(0.25)).flatten().tolist() == [0.75, 0.5]
+    lengths = {"B": 1, "N": 2, "M": 1, "F": 1, "W": 1}
+    state = State(
+        **{  # type: ignore[arg-type]
+            name: torch.zeros([lengths.get(str(dim), dim) for dim in dims], dtype=dtype)  # type: ignore[misc]
+            for name, (dims, dtype) in STATE.items()
+        }
+    )
+    state.exponent.fill_(2)
+
+    def corrected(sigma: float) -> list[float]:
+        state.level[0] = sigma
+        residual.correct(state)
+        return state.velocity.flatten().tolist()
+
+    state.level[0], state.velocity[:] = 1.0, torch.tensor([[[4.0], [8.0]]])
+    residual.measure(state)
+    assert corrected(0.5) == [1.0, 2.0]
+    state.hard[:] = 3.0  # what the large model says of token 0, where the small one says 0
+    residual.renew(state)
+    assert corrected(0.5) == [3.0, 2.0]
+    assert corrected(0.25) == [0.75, 0.5]
 
 
 def test_relative_change_is_l1():

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from fake_cuda import FakeCuda
 
-from hybridstitch.method.size import Size
-from hybridstitch.pairs.plans import make_plan
-from hybridstitch.runtime.result import Batch
-from hybridstitch.runtime.stream import OwnStream
+from hybridstitch import HybridStitch
+from hybridstitch.runtime.stream import OwnStream, Pace
 from hybridstitch.runtime.timing import Stopwatch
 
 SECOND = torch.device("cuda", 1)
@@ -21,15 +21,15 @@ def cuda(monkeypatch):
 
 
 @pytest.fixture
-def draw(pipe, cuda, monkeypatch):
-    """Draws on the second GPU; `work` is done in place of the engines' work."""
-    monkeypatch.setattr(pipe, "device", SECOND)
-    monkeypatch.setattr(pipe, "_stream", OwnStream(SECOND), raising=False)
-    batch = Batch(("a star",), ("",), (0,), Size(128, 128), make_plan(pipe.recipe))
+def draw(cuda, monkeypatch):
+    """Draws on the second GPU, with a stand-in for all that computes; `work` is done in its place."""
+    pipe = HybridStitch.__new__(HybridStitch)
+    pipe.device, pipe._stream, pipe._busy = SECOND, OwnStream(SECOND), False
 
     def draw(work):
-        monkeypatch.setattr(pipe, "_draw", lambda *_: work(cuda.current[1]))
-        return pipe.draw(batch, watch=None)
+        monkeypatch.setattr(pipe, "_begin", lambda batch, watch: work(cuda.current[1]))
+        with pipe.drawing([SimpleNamespace(size="128x128")], watch=SimpleNamespace()) as drawing:  # type: ignore[list-item]
+            return drawing
 
     return draw
 
@@ -81,3 +81,27 @@ def test_the_time_is_taken_on_the_gpu_that_was_named(cuda):
     timing = watch.finish()
     assert cuda.events == ["time on default1"] * 5 + ["wait for cuda:1"]
     assert (timing.total, timing.engines["large"].calls) == (1.0, 1)
+
+
+def test_at_most_two_steps_are_in_flight(cuda):
+    stream = cuda.current[0]
+    pace = Pace(torch.device("cuda", 0))
+    most = 0
+    for _ in range(9):
+        stream.enqueue()
+        pace.mark()
+        most = max(most, stream.in_flight)
+        pace.wait()
+    assert most == 2
+    assert stream.in_flight == 1  # what was asked for last
+
+
+def test_a_run_that_was_aborted_leaves_nothing_enqueued(draw, cuda):
+    def enqueue(stream):
+        for _ in range(5):
+            stream.enqueue()
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        draw(enqueue)
+    assert [stream.in_flight for stream in cuda.streams] == [0]

@@ -8,19 +8,21 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from function_engine import FunctionEngine
 from torch.overrides import TorchFunctionMode
 
 from hybridstitch import HybridStitch
 from hybridstitch.engines.executors import tensorrt_engine
 from hybridstitch.engines.executors.tensorrt_engine import TensorRTEngine
 from hybridstitch.engines.store.folder import Store
-from hybridstitch.method.sampler import sample
+from hybridstitch.method.guidance import halves
+from hybridstitch.method.masks import masked_count
 from hybridstitch.method.size import Size
 from hybridstitch.pairs.plans import make_plan
-from hybridstitch.runtime.engine_models import EngineModels
 from hybridstitch.runtime.memory import predict
+from hybridstitch.runtime.workspace import Shape, Workspace
 from tests.engines import fake_tensorrt
-from tests.engines.handmade import GEOMETRY, make_recipe
+from tests.engines.handmade import make_recipe
 
 ATTENTIONS, TOKENS, BATCH = 5, 16, 2
 
@@ -42,34 +44,27 @@ def engine(manifests, tmp_path, monkeypatch):
     return TensorRTEngine(manifests["large"], tmp_path / "plan", device=torch.device("cpu"))
 
 
-def small(inputs, outputs):
-    outputs["velocity"].copy_(inputs["tokens"])
-    return outputs
-
-
 @pytest.mark.parametrize("method", ["large", "small", "hybrid", "srdiffusion", "t-stitch"])
 @pytest.mark.parametrize("guidance", [1.0, 4.0])
-def test_the_keys_and_values_of_a_run_are_those_that_were_predicted(manifests, engine, method, guidance):
+def test_the_tensors_of_a_run_are_those_that_were_predicted(manifests, engine, method, guidance):
     recipe = make_recipe()
     plan = make_plan(recipe, method, steps=6, guidance=guidance)
-    rows = BATCH * (2 if guidance > 1 else 1)
-    models = EngineModels(
-        engine,
-        small,
-        geometry=replace(GEOMETRY, attentions=ATTENTIONS),
-        large_position=torch.randn(TOKENS, 4),
-        small_position=torch.randn(TOKENS, 4),
-        text=torch.randn(rows, 3, 4),
-        pooled=torch.randn(rows, 4),
-        guidance=guidance,
-        keep_keys=plan.has_hybrid,
+    masked = masked_count(TOKENS, plan.mask_ratio, recipe.profiles.token_bucket) if plan.has_hybrid else None
+    session = engine.session()
+    workspace = Workspace(
+        {
+            "large": session,
+            "small": FunctionEngine(manifests["small"], dict),
+            "vae_decoder": FunctionEngine(manifests["vae_decoder"], dict),
+        },
+        {name: torch.randn(TOKENS, 4) for name in ("large", "small")},
+        Shape(Size.parse("32x32"), BATCH, BATCH * halves(guidance), masked),
     )
-    sigmas = torch.linspace(1, 0, 7)
-    sample(models, torch.randn(BATCH, TOKENS, 4), sigmas, sigmas[:-1] * 1000, plan, token_bucket=2)
-    allocated = [*models._keys.fresh.values(), *models._keys.frozen.values(), *engine._spare.values()]
     predicted = predict(manifests, recipe, plan, Size.parse("32x32"), BATCH)
-    assert predicted.keys_values == sum(tensor.nbytes for tensor in allocated)
-    assert (predicted.keys_values == 0) == (method == "small")
+    keys = [*workspace.fresh.values(), *workspace.frozen.values(), *session._spare.values()]
+    assert predicted.keys_values == sum(tensor.nbytes for tensor in keys) > 0
+    others = [*vars(workspace.state).values(), *workspace.sides.values()]
+    assert predicted.latents == sum(tensor.nbytes for tensor in others) > 0
 
 
 class Moves(TorchFunctionMode):

@@ -5,11 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from function_engine import Tampered
 
-from hybridstitch import HybridStitch, HybridStitchError
-from hybridstitch.method.size import Size
+from hybridstitch import Failure, HybridStitch, HybridStitchError, Picture
 from hybridstitch.pairs.plans import make_plan
-from hybridstitch.runtime.fits import group_sizes
 from hybridstitch.runtime.health import Health
 from hybridstitch.runtime.pictures import read_metadata, save_png
 from hybridstitch.runtime.result import settings_of
@@ -24,14 +23,16 @@ PROMPTS = [
 QUICK = {"steps": 6, "large_steps": 2, "hybrid_steps": 2}
 
 
-class InPlaceOf:
-    """Stands in for a real engine, but computes something else."""
+@pytest.fixture
+def tampered(pipe, monkeypatch):
+    """Lets a test change what an engine gives: `after(inputs, outputs)` is called after each of its runs."""
 
-    def __init__(self, real, call):
-        self.manifest, self.device, self.call = real.manifest, real.device, call
+    def tamper(name, after):
+        monkeypatch.setitem(pipe._sessions, name, Tampered(pipe._sessions[name], after))
+        pipe._workspaces.clear()
 
-    def __call__(self, *tensors):
-        return self.call(*tensors)
+    yield tamper
+    pipe._workspaces.clear()
 
 
 def same(picture, other) -> bool:
@@ -161,28 +162,19 @@ def test_a_request_that_does_not_fit_is_refused_before_anything_runs(pipe, setti
     assert not ran
 
 
-def with_length(engine, length):
-    """An engine that takes texts of another length than the pair's tokenizers know."""
-    spec = engine.manifest.inputs["input_ids"]
-    inputs = {"input_ids": replace(spec, dims=("B", length))}
-    stand_in = InPlaceOf(engine, engine)
-    stand_in.manifest = replace(engine.manifest, inputs=inputs)
-    return stand_in
-
-
 def test_the_length_of_a_prompt_is_checked_against_the_engines_not_the_tokenizers(pipe, monkeypatch):
-    short = [with_length(pipe.engines[name], 12) for name in ("text_encoder", "text_encoder_2")]
-    monkeypatch.setattr(pipe._text, "_engines", short)
+    monkeypatch.setattr(pipe.requests._tokenizers, "lengths", (12, 12))
     with pytest.raises(HybridStitchError, match=r"tokens long and the limit is 12: '.*' would be cut off"):
-        pipe.check([PROMPTS[0]])
+        pipe.resolve([PROMPTS[0]])
 
 
 def test_transformers_that_do_not_take_the_encoders_text_are_told_before_anything_runs(pipe, monkeypatch):
-    monkeypatch.setitem(pipe.engines, "text_encoder", with_length(pipe.engines["text_encoder"], 12))
-    ran = []
+    encoder = pipe.engines["text_encoder"].manifest
+    short = replace(encoder, inputs={"input_ids": replace(encoder.inputs["input_ids"], dims=("B", 12))})
+    manifests = {**pipe.requests._manifests, "text_encoder": short}
+    monkeypatch.setattr(pipe.requests, "_manifests", manifests)
     with pytest.raises(HybridStitchError, match="large engine: 13 text tokens; this plan has 25"):
-        pipe(PROMPTS[0], on_step=ran.append, **QUICK)
-    assert not ran
+        pipe.resolve([PROMPTS[0]], **QUICK)
 
 
 def test_engines_that_were_not_built_name_the_command_that_builds_them(tmp_path):
@@ -192,26 +184,46 @@ def test_engines_that_were_not_built_name_the_command_that_builds_them(tmp_path)
         HybridStitch.load("demo", engines=tmp_path)
 
 
-def test_an_engine_that_gives_nan_never_becomes_a_picture(pipe, monkeypatch):
-    real, calls = pipe.engines["large"], []
+def nan_in(image, call):
+    """Puts NaN into an image of a batch, at the call of that number."""
+    calls = []
 
-    def broken(inputs, outputs):
-        calls.append(real(inputs, outputs))
-        if len(calls) == 2:
-            outputs["velocity"][0, 0, 0] = float("nan")
+    def after(inputs, outputs):
+        calls.append(inputs)
+        if len(calls) == call:
+            outputs["velocity"][image, 0, 0] = float("nan")
 
-    monkeypatch.setitem(pipe.engines, "large", InPlaceOf(real, broken))
+    return after
+
+
+def test_an_engine_that_gives_nan_never_becomes_a_picture(pipe, tampered):
+    tampered("large", nan_in(0, call=2))
     with pytest.raises(HybridStitchError, match="large, step 2, gave NaN or infinity"):
         pipe(PROMPTS[0], **QUICK)
 
 
+def test_a_picture_that_went_wrong_does_no_harm_to_the_others_of_its_batch(pipe, tampered):
+    alone = [pipe(PROMPTS[index], seed=20 + index, **QUICK).images[0] for index in (0, 2)]
+    together = pipe(PROMPTS[:3], seed=20, **QUICK).images
+    tampered("large", nan_in(1, call=2))
+    result = pipe.run(pipe.resolve(PROMPTS[:3], seed=20, **QUICK))
+    assert [type(outcome) for outcome in result.outcomes] == [Picture, Failure, Picture]
+    (failure,) = result.failures
+    assert failure.request.prompt == PROMPTS[1]
+    assert failure.error.startswith("large, step 2, gave NaN or infinity: the engine overflows or is damaged")
+    assert [image.tobytes() for image in result.images] == [together[0].tobytes(), together[2].tobytes()]
+    assert all(same(image, other) for image, other in zip(result.images, alone, strict=True))
+
+
 def test_a_text_encoder_that_gives_nan_is_named_itself(pipe, monkeypatch):
-    first, real = (pipe.engines[name] for name in ("text_encoder", "text_encoder_2"))
+    real = pipe._text._sessions[1]
 
-    def broken(inputs):
-        return {name: output * float("nan") for name, output in real(inputs).items()}
+    def after(inputs, outputs):
+        outputs["hidden"].fill_(float("nan"))
 
-    monkeypatch.setattr(pipe._text, "_engines", [first, InPlaceOf(real, broken)])
+    broken = Tampered(real, after)
+    monkeypatch.setattr(pipe._text, "_sessions", [pipe._text._sessions[0], broken])
+    monkeypatch.setattr(pipe._text, "_calls", {})
     with pytest.raises(HybridStitchError, match="text_encoder_2, hidden, gave NaN or infinity"):
         pipe(PROMPTS[0], **QUICK)
 
@@ -225,29 +237,36 @@ def test_what_does_not_fit_the_decoder_is_refused_before_anything_runs(pipe):
 
 def test_pictures_go_together_in_the_batches_that_all_engines_take(pipe, monkeypatch):
     def sizes(count, **settings):
-        plan = make_plan(pipe.recipe, **settings)
-        return group_sizes(pipe.engines, pipe.geometry, Size(128, 128), plan, 16, count)
+        return [len(places) for places in pipe.requests.batches(pipe.resolve([PROMPTS[0]] * count, **settings))]
 
     assert sizes(7) == [4, 3]
     assert sizes(2, adaptive=0.1) == [1, 1]
     decoder = pipe.engines["vae_decoder"].manifest
     only = [replace(decoder.profiles[0], ranges={**decoder.profiles[0].ranges, "B": (b, b, b)}) for b in (1, 4)]
-    monkeypatch.setattr(pipe.engines["vae_decoder"], "manifest", replace(decoder, profiles=tuple(only)))
+    static = {**pipe.requests._manifests, "vae_decoder": replace(decoder, profiles=tuple(only))}
+    monkeypatch.setattr(pipe.requests, "_manifests", static)
     assert sizes(7) == [4, 1, 1, 1]
+    alone = {**static, "vae_decoder": replace(decoder, profiles=(only[1],))}
+    monkeypatch.setattr(pipe.requests, "_manifests", alone)
+    with pytest.raises(HybridStitchError, match="draw 4 pictures at once and no fewer; here are 3"):
+        sizes(7)
 
 
-def test_one_bad_picture_in_a_batch_is_enough():
+def test_a_bad_picture_is_told_by_its_row():
     health = Health()
     health.watch("vae_decoder", torch.stack([torch.ones(3), torch.zeros(3)]))
+    first, second = health.problems(2)
+    assert first is None
+    assert (second or "").startswith("vae_decoder gave only zeros")
     with pytest.raises(HybridStitchError, match="vae_decoder gave only zeros"):
-        health.check()
+        health.check(2)
 
 
 def test_too_little_memory_is_told_in_one_line(pipe, monkeypatch):
     def full(*_, **__):
         raise MemoryError
 
-    monkeypatch.setattr("hybridstitch.runtime.pipeline.EngineModels", full)
+    monkeypatch.setattr("hybridstitch.runtime.drawing.EngineModels", full)
     with pytest.raises(HybridStitchError, match="not enough memory on cpu for 1 pictures of 128x128: draw fewer"):
         pipe(PROMPTS[0], **QUICK)
 
@@ -262,4 +281,4 @@ def test_infinity_and_zeros_are_refused_as_well(value, words):
     health.watch("small, nothing asked,", torch.ones(1, 0, 3))
     health.watch("small, step 2,", torch.full((1, 3), value))
     with pytest.raises(HybridStitchError, match=f"small, step 2, gave {words}"):
-        health.check()
+        health.check(1)

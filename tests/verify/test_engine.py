@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from damage import damage, one_weight, swap_keys_and_values
+from function_engine import FunctionEngine
 
 from hybridstitch.engines.profiles import Profile
 from hybridstitch.engines.store.manifest import Manifest
@@ -22,18 +23,9 @@ from ..engines.handmade import GEOMETRY, compute, open_engine, weights
 BOUNDS = CALL_BOUNDS["float32"]
 
 
-class Reference:
+def computing(manifest: Manifest) -> FunctionEngine:
     """What the tiny large model is to compute, at any lengths."""
-
-    device, dtype = torch.device("cpu"), torch.float32
-
-    def __init__(self, manifest: Manifest) -> None:
-        self.manifest = manifest
-
-    def __call__(self, inputs, outputs=None):
-        return compute(dict(inputs), weights())
-
-    def close(self) -> None: ...
+    return FunctionEngine(manifest, lambda inputs: compute(dict(inputs), weights()))
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +53,7 @@ def mine(built, tmp_path) -> Path:
 
 def verify(folder: Path, material: Material) -> list[CaseReport]:
     engine = open_engine(folder, "large", backend="onnxruntime", threads=1)
-    return verify_engine(engine, Reference(engine.manifest), cases_for(engine.manifest), material)
+    return verify_engine(engine, computing(engine.manifest), cases_for(engine.manifest), material)
 
 
 def failures(reports: list[CaseReport]) -> list[str]:
@@ -103,7 +95,7 @@ def test_a_healthy_engine_is_within_bounds_in_every_case(built, material):
 def test_inputs_are_the_same_for_a_seed_and_different_in_every_row(built, material):
     engine = open_engine(built, "large", backend="onnxruntime", threads=1)
     lengths = {"B": 4, "M": 5, "F": 7, "T": GEOMETRY.text_tokens}
-    reference = Reference(engine.manifest)
+    reference = computing(engine.manifest)
     inputs, again = (inputs_for(engine, lengths, material, reference) for _ in range(2))
     other = inputs_for(engine, lengths, replace(material, seed=1), reference)
     assert all(torch.equal(inputs[name], again[name]) for name in inputs)
@@ -116,15 +108,14 @@ def test_inputs_are_the_same_for_a_seed_and_different_in_every_row(built, materi
 
 def test_frozen_keys_are_those_of_a_full_call_on_the_other_tokens(built, material):
     engine = open_engine(built, "large", backend="onnxruntime", threads=1)
-    reference = Reference(engine.manifest)
     calls = []
 
-    def full(inputs, outputs=None):
+    def full(inputs):
         calls.append({**inputs, **compute(dict(inputs), weights())})
         return calls[-1]
 
-    full.manifest, full.device, full.dtype = reference.manifest, reference.device, reference.dtype  # type: ignore[attr-defined]
-    inputs = inputs_for(engine, {"B": 2, "M": 5, "F": 7, "T": 3}, material, full)  # type: ignore[arg-type]
+    lengths = {"B": 2, "M": 5, "F": 7, "T": 3}
+    inputs = inputs_for(engine, lengths, material, FunctionEngine(engine.manifest, full))
     (call,) = calls
     assert call["tokens"].shape[1] == 12
     for row in range(2):
@@ -165,12 +156,11 @@ def test_nan_is_caught_and_its_share_told(mine, material):
 def test_an_engine_that_cannot_run_lengths_of_its_own_profile_is_a_failure(built, material):
     engine = open_engine(built, "large", backend="onnxruntime", threads=1)
 
-    class Refusing(Reference):
-        def __call__(self, inputs, outputs=None):
-            raise RuntimeError("Could not find any implementation\nfor node {ForeignNode}")
+    def refuse(inputs):
+        raise RuntimeError("Could not find any implementation\nfor node {ForeignNode}")
 
     cases = cases_for(engine.manifest, quick=True)
-    reports = verify_engine(Refusing(engine.manifest), Reference(engine.manifest), cases, material)
+    reports = verify_engine(FunctionEngine(engine.manifest, refuse), computing(engine.manifest), cases, material)
     assert len(failures(reports)) == len(cases)
     assert failures(reports)[0].endswith("it cannot run: Could not find any implementation for node {ForeignNode}")
 
@@ -180,12 +170,13 @@ def test_no_room_for_engine_and_reference_is_one_line(built, material):
 
     engine = open_engine(built, "large", backend="onnxruntime", threads=1)
 
-    class Large(Reference):
-        def __call__(self, inputs, outputs=None):
-            raise torch.OutOfMemoryError("CUDA out of memory")
+    def grow(inputs):
+        raise torch.OutOfMemoryError("CUDA out of memory")
 
     with pytest.raises(HybridStitchError, match="not enough memory to verify large"):
-        verify_engine(Large(engine.manifest), Reference(engine.manifest), cases_for(engine.manifest), material)
+        verify_engine(
+            FunctionEngine(engine.manifest, grow), computing(engine.manifest), cases_for(engine.manifest), material
+        )
 
 
 def test_one_wrong_token_among_thousands_is_caught_though_the_whole_hardly_changes():

@@ -12,6 +12,7 @@ from small_pair import SmallPair
 
 from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.method.masks import Mask
+from hybridstitch.method.sigmas import levels
 from hybridstitch.verify.pair import verify_pair
 from hybridstitch.verify.report import Report
 from hybridstitch.verify.stages import SCHEDULES, Setting, Side, StageReport, compare_stage, run_stage
@@ -95,15 +96,15 @@ def test_an_engine_of_another_pair_is_refused(demo_engines, tmp_path):
 
 
 def setting(pair: SmallPair) -> Setting:
-    def levels(steps: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def table(steps: int) -> torch.Tensor:
         sigmas = torch.linspace(1, 0, steps + 1) ** 0.7
-        return sigmas, sigmas[:-1] * 1000
+        return levels(sigmas, sigmas[:-1] * 1000)
 
     return Setting(
         geometry=pair.engines["large"].module.geometry(vae_factor=4, text_tokens=5),
-        grid=(pair.rows, pair.columns),
+        size=pair.size,
         noise=pair.noise,
-        levels={stage: levels(schedule.steps) for stage, schedule in SCHEDULES.items()},
+        levels={stage: table(schedule.steps) for stage, schedule in SCHEDULES.items()},
         text=pair.text,
         pooled=pair.pooled,
         guidance=pair.guidance,

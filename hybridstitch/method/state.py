@@ -1,0 +1,66 @@
+"""What a run is made of between two steps: tensors that every step reads and writes in place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, get_type_hints
+
+import torch
+from torch import Tensor
+
+from .masks import Mask
+
+
+@dataclass(frozen=True)
+class State:
+    """The tensors of B images of N tokens of width W, of which a hybrid step computes M with the large model and
+    leaves F = N - M frozen. They stay where they are, so that a step can be captured once and replayed.
+
+    x: the noisy latent. velocity: the step's, as stitched and corrected. estimate: its clean-image estimate
+    x0 = x - sigma * velocity, for previews. before, full_estimate: those of the last step and of the last full one.
+    sketch, hard: what the small and the large model say in a hybrid step.
+    level: sigma, the next step's sigma and the timestep. index: the step's number, from 0.
+    difference, measured_at: the carried residual, and the sigma at which each token's was measured.
+    guidance, exponent: of each image, the guidance scale and the residual's exponent.
+    computed, frozen: the mask. refined: the hybrid steps that computed each token.
+    """
+
+    x: Annotated[Tensor, "B", "N", "W"]
+    velocity: Annotated[Tensor, "B", "N", "W"]
+    estimate: Annotated[Tensor, "B", "N", "W"]
+    before: Annotated[Tensor, "B", "N", "W"]
+    full_estimate: Annotated[Tensor, "B", "N", "W"]
+    sketch: Annotated[Tensor, "B", "N", "W"]
+    hard: Annotated[Tensor, "B", "M", "W"]
+    level: Annotated[Tensor, 3]
+    index: Annotated[Tensor, 1]
+    difference: Annotated[Tensor, "B", "N", "W"]
+    measured_at: Annotated[Tensor, "B", "N", 1]
+    guidance: Annotated[Tensor, "B", 1, 1]
+    exponent: Annotated[Tensor, "B", 1, 1]
+    computed: Annotated[Tensor, "B", "M"]
+    frozen: Annotated[Tensor, "B", "F"]
+    refined: Annotated[Tensor, "B", "N"]
+
+    @property
+    def sigma(self) -> Tensor:
+        return self.level[0]
+
+    @property
+    def next_sigma(self) -> Tensor:
+        return self.level[1]
+
+    @property
+    def timestep(self) -> Tensor:
+        return self.level[2]
+
+    @property
+    def mask(self) -> Mask:
+        return Mask(self.computed, self.frozen)
+
+
+STATE: dict[str, tuple[tuple[str | int, ...], torch.dtype]] = {
+    name: (kind.__metadata__, torch.int64 if name in ("index", "computed", "frozen") else torch.float32)
+    for name, kind in get_type_hints(State, include_extras=True).items()
+}
+"""The dimensions and dtype of each tensor of a `State`."""

@@ -1,0 +1,99 @@
+"""The kinds of step. Each works in place on a `State` and reads nothing but its tensors, the models and two switches,
+so that it can be captured in a CUDA graph: one for each kind and number of masked tokens."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from . import residual
+from .masks import Mask, token_mean
+from .plan import Score
+from .state import State
+from .tokens import stitch
+
+
+class Models(Protocol):
+    """The pair, as the sampler sees it. Velocities are guided; they are written to `out`, in float32.
+
+    x is [B, N, W], timestep a scalar tensor.
+    """
+
+    def large(self, x: Tensor, timestep: Tensor, out: Tensor) -> None:
+        """The large model on all tokens -> [B, N, W]; it leaves its image keys and values for `freeze`."""
+        ...
+
+    def small(self, x: Tensor, timestep: Tensor, out: Tensor) -> None:
+        """The small model on all tokens -> [B, N, W]."""
+        ...
+
+    def freeze(self, mask: Mask) -> None:
+        """Fix the keys and values of the mask's frozen tokens, from the last full call."""
+        ...
+
+    def hybrid(self, x: Tensor, timestep: Tensor, mask: Mask, hard: Tensor, sketch: Tensor) -> None:
+        """Large on the masked tokens -> hard [B, M, W], and small on all -> sketch [B, N, W]; neither waits for the
+        other's result."""
+        ...
+
+
+def full_step(models: Models, state: State) -> None:
+    """The large model on every token."""
+    models.large(state.x, state.timestep, state.velocity)
+    _estimate(state)
+
+
+def hybrid_step(models: Models, state: State, *, carry: bool) -> None:
+    """The large model on the masked tokens, the small one on all: stitched.
+
+    carry: whether there is a residual to add to the small model's velocity, and to renew.
+    """
+    models.hybrid(state.x, state.timestep, state.mask, state.hard, state.sketch)
+    if carry:
+        residual.correct(state)
+        residual.renew(state)
+    else:
+        state.velocity.copy_(state.sketch)
+    stitch(state.velocity, state.hard, state.computed)
+    state.refined.scatter_add_(1, state.computed, torch.ones_like(state.computed, dtype=state.refined.dtype))
+    _estimate(state)
+
+
+def small_step(models: Models, state: State, *, carry: bool) -> None:
+    """The small model on every token."""
+    models.small(state.x, state.timestep, state.sketch)
+    if carry:
+        residual.correct(state)
+    else:
+        state.velocity.copy_(state.sketch)
+    _estimate(state)
+
+
+def hand_over(models: Models, state: State, *, score: Score | None, carry: bool) -> Tensor | None:
+    """After a full step that others follow: measure the residual, and how hard each token is.
+
+    Args:
+        score: what for the mask of the steps that follow is; None: they need none.
+        carry: whether a residual is to be measured.
+
+    Returns:
+        The score [B, N] of each token.
+    """
+    scores = token_mean(state.estimate - state.full_estimate) if score is Score.CHANGE else None
+    if carry or score is Score.GAP:
+        models.small(state.x, state.timestep, state.sketch)
+        residual.measure(state)
+        scores = token_mean(state.difference) if score is Score.GAP else scores
+    return scores
+
+
+def advance(state: State) -> None:
+    """An Euler step of the rectified flow, to the next sigma."""
+    state.x.add_((state.next_sigma - state.sigma) * state.velocity)
+
+
+def _estimate(state: State) -> None:
+    state.before.copy_(state.estimate)
+    torch.sub(state.x, state.sigma * state.velocity, out=state.estimate)
