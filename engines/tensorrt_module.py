@@ -1,7 +1,7 @@
 """TensorRT and TensorRT for RTX behind one import: the same Python API, from two packages.
 
-Imported on first use: each brings hundreds of megabytes of libraries. Polygraphy would choose between them for the
-whole process, by an environment variable read at import; a process that compares both backends needs both.
+Imported on first use: each brings hundreds of megabytes of libraries. A process that runs engines may import both; each
+plan is built in a process of its own (builders/tensorrt_child.py), since Polygraphy chooses one for the whole process.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 from hybridstitch.method.errors import HybridStitchError
 
-from .backends import find_backend
+from .backends import Backend, find_backend
 
 OLDEST_TENSORRT = (10, 8)
 ERRORS_KEPT = 100  # an engine may live for months
@@ -25,14 +25,23 @@ def tensorrt_module(backend: str) -> Any:
     Raises:
         HybridStitchError: not installed, too old, or its libraries do not load.
     """
-    known = find_backend(backend)
-    version = known.version
-    if backend == "tensorrt" and _numbers(version) < OLDEST_TENSORRT:
-        raise HybridStitchError(f"backend tensorrt needs TensorRT 10.8 or later; here is {version}")
+    known = require_tensorrt(backend)
     try:
         return importlib.import_module(known.module)
     except (ImportError, OSError) as error:
-        raise HybridStitchError(f"backend {backend}: {known.title} {version} does not load: {error}") from None
+        raise HybridStitchError(f"backend {backend}: {known.title} {known.version} does not load: {error}") from None
+
+
+def require_tensorrt(backend: str) -> Backend:
+    """The backend of that name, without importing it.
+
+    Raises:
+        HybridStitchError: not installed, or too old.
+    """
+    known = find_backend(backend)
+    if _numbers(known.version) < OLDEST_TENSORRT and backend == "tensorrt":
+        raise HybridStitchError(f"backend tensorrt needs TensorRT 10.8 or later; here is {known.version}")
+    return known
 
 
 def _numbers(version: str) -> tuple[int, ...]:

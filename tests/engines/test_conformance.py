@@ -25,10 +25,10 @@ STUBS = [
 
 def test_the_list_of_what_is_touched_comes_from_the_code():
     names = touched(rtx=True)
-    assert {"Builder.build_serialized_network", "IExecutionContext.execute_async_v3", "ParserError.node_name"} <= names
+    assert {"OnnxParser.parse_from_file", "IExecutionContext.execute_async_v3", "ParserError.node_name"} <= names
     assert {"ILogger.Severity.ERROR", "ComputeCapability", "ICudaEngine.num_io_tensors"} <= names
-    assert "IBuilderConfig.set_compute_capability" not in touched(rtx=False)
-    assert (ENGINES / "builders" / "tensorrt_plan.py").is_file()
+    assert "IBuilderConfig.get_compute_capability" not in touched(rtx=False)
+    assert (ENGINES / "builders" / "tensorrt_child.py").is_file()
 
 
 @pytest.mark.skipif(importlib.util.find_spec("tensorrt_rtx") is None, reason="needs the rtx extra")

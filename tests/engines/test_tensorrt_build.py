@@ -1,4 +1,5 @@
-"""TensorRT for RTX builds its plans without a GPU, so the real builder is tested here."""
+"""TensorRT for RTX builds its plans without a GPU, so the real builder is tested here; what a builder may do wrong is
+played in test_tensorrt_child.py."""
 
 from __future__ import annotations
 
@@ -23,7 +24,7 @@ from hybridstitch.engines.builders.pair import build_pair
 from hybridstitch.engines.store.folder import Store
 from hybridstitch.export.write import write_component as export_component
 from hybridstitch.method.errors import HybridStitchError
-from hybridstitch.method.progress import Progress, silent
+from hybridstitch.method.progress import silent
 from hybridstitch.models.components import text_shape, transformer
 from hybridstitch.models.digests import Digests
 from hybridstitch.pairs.recipe import Recipe
@@ -165,37 +166,12 @@ def test_a_node_that_tensorrt_does_not_know_is_named_with_its_module(export, tmp
 def test_too_little_memory_is_told_with_what_is_free_and_what_to_lower(export, said):
     graph = read_graph(export / "large")
     manifest = SimpleNamespace(backend="tensorrt", backend_version="11.0")
-    log = SimpleNamespace(errors=lambda: ["first of all", said])
-    message = tensorrt_build._builder_trouble(graph, manifest, BuildOptions(workspace_gib=2), log)  # type: ignore[arg-type]
+    errors = ["first of all", said]
+    message = tensorrt_build._builder_trouble(graph, manifest, BuildOptions(workspace_gib=2), errors)  # type: ignore[arg-type]
     assert message.startswith("not enough memory to build large with tensorrt: ")
     assert "GiB of host memory free" in message
     assert "a workspace of 2 GiB; lower the recipe's batch_sizes or sizes" in message
     assert said in message
-
-
-def test_a_timing_cache_that_cannot_be_read_is_told_by_its_name(tmp_path, monkeypatch):
-    def read_bytes(_):
-        raise OSError(5, "Input/output error")
-
-    file = tmp_path / "cache"
-    file.write_bytes(b"")
-    graph = read_graph(write_export(tmp_path / "onnx") / "large")
-    config = SimpleNamespace(create_timing_cache=lambda known: None)
-    builder = SimpleNamespace(create_builder_config=lambda: config)
-    wanted = SimpleNamespace(backend="tensorrt", profiles=())
-    monkeypatch.setattr(Path, "read_bytes", read_bytes)
-    with pytest.raises(HybridStitchError, match=r"timing cache \S+cache cannot be read: Input/output error; choose"):
-        tensorrt_build._configure(None, builder, graph, wanted, BuildOptions(timing_cache=file))  # type: ignore[arg-type]
-
-
-def test_a_timing_cache_that_cannot_be_saved_loses_no_plan(tmp_path):
-    said = []
-    cache = SimpleNamespace(serialize=lambda: b"times")
-    config, file = SimpleNamespace(get_timing_cache=lambda: cache), tmp_path / "cache"
-    tensorrt_build._keep_timing_cache(config, file, said.append)
-    assert file.read_bytes() == b"times"
-    tensorrt_build._keep_timing_cache(config, tmp_path / "gone" / "cache", said.append)
-    assert said == [Progress(f"{tmp_path}/gone/cache cannot be written: No such file or directory")]
 
 
 def test_ctrl_c_stops_a_build_and_leaves_nothing_half_built(demo_onnx, tmp_path):

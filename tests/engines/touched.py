@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import get_args, get_type_hints
 
 ENGINES = Path(__file__).parents[2] / "engines"
-SOURCES = ("tensorrt_module.py", "builders/tensorrt_plan.py", "executors/tensorrt_engine.py")
-RTX_ALONE = {"_set_targets"}  # functions that TensorRT itself never runs
+SOURCES = ("tensorrt_module.py", "builders/tensorrt_child.py", "executors/tensorrt_engine.py")
+RTX_ALONE = {"_check_targets"}  # functions that TensorRT itself never runs
 CLASSES = {
     "trt": "",
     "self.trt": "",
@@ -26,7 +26,6 @@ CLASSES = {
     "parser": "OnnxParser",
     "error": "ParserError",
     "config": "IBuilderConfig",
-    "shapes": "IOptimizationProfile",
     "runtime": "Runtime",
     "self._runtime": "Runtime",
     "opened": "ICudaEngine",
