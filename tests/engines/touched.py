@@ -36,13 +36,23 @@ CLASSES = {
     "config.get_timing_cache()": "ITimingCache",
 }
 """What the names in our code stand for."""
+THROUGH_POLYGRAPHY = {
+    *("Builder.create_network", "Builder.create_optimization_profile", "Builder.build_serialized_network"),
+    *("INetworkDefinition.get_input", "ITensor.is_shape_tensor", "IOptimizationProfile.set_shape"),
+    *("NetworkDefinitionCreationFlag.STRONGLY_TYPED", "init_libnvinfer_plugins", "Logger.INTERNAL_ERROR"),
+    *("BuilderFlag.TF32", "BuilderFlag.VERSION_COMPATIBLE", "BuilderFlag.WEIGHT_STREAMING", "DeviceType.DLA"),
+    *(f"IBuilderConfig.{name}" for name in ("add_optimization_profile", "set_flag", "set_memory_pool_limit")),
+    *(f"IBuilderConfig.{name}" for name in ("builder_optimization_level", "hardware_compatibility_level")),
+    *(f"IBuilderConfig.{name}" for name in ("profiling_verbosity", "progress_monitor", "DLA_core")),
+}
+"""What Polygraphy needs for the loaders and the options that our builder uses."""
 
 
 def touched(*, rtx: bool) -> set[str]:
     """Dotted names, such as "IBuilderConfig.set_flag" and "BuilderFlag.WEIGHT_STREAMING"."""
     from hybridstitch.engines.builders.options import BuildOptions
 
-    names: set[str] = set()
+    names = set(THROUGH_POLYGRAPHY)
     for source in SOURCES:
         for node in _nodes(ast.parse((ENGINES / source).read_text()), skip=set() if rtx else RTX_ALONE):
             if isinstance(node, ast.Attribute):
