@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from hybridstitch.engines.executors.engine import Engine, Session, run_once
 from hybridstitch.engines.executors.torch_engine import TorchEngine
@@ -18,6 +19,7 @@ from hybridstitch.method.errors import HybridStitchError
 
 from .cases import Case
 from .compare import CALL_BOUNDS, Bounds, Comparison, compare_outputs, precision
+from .failures import FailedCall, Save, forget
 from .inputs import Material, inputs_for
 
 UNLIMITED = 2**31 - 1
@@ -25,13 +27,18 @@ UNLIMITED = 2**31 - 1
 
 @dataclass(frozen=True)
 class CaseReport:
-    """What became of one call. seconds: of the engine's call alone. problem: why there is nothing to compare."""
+    """What became of one call.
+
+    seconds: of the engine's call alone. problem: why there is nothing to compare. saved: where a call that is off was
+    saved.
+    """
 
     component: str
     case: Case
     comparisons: tuple[Comparison, ...]
     seconds: float
     problem: str | None = None
+    saved: Path | None = None
 
     @property
     def failures(self) -> list[str]:
@@ -72,12 +79,14 @@ def verify_engine(
     cases: Sequence[Case],
     material: Material,
     on_case: Callable[[Case], None] = lambda _: None,
+    save: Save = forget,
 ) -> list[CaseReport]:
     """Run every case on both.
 
     Args:
         reference: as `open_reference` gives it, on the engine's device.
         on_case: called before each case; what it raises ends the verification.
+        save: given each call that is off.
 
     Raises:
         HybridStitchError: not enough memory for both.
@@ -87,13 +96,15 @@ def verify_engine(
     for case in cases:
         on_case(case)
         with enough_memory(engine.manifest.component), torch.inference_mode():
-            reports.append(_verify_case(session, expected, case, material))
+            reports.append(_verify_case(session, expected, case, material, save))
     return reports
 
 
-def _verify_case(session: Session, reference: Session, case: Case, material: Material) -> CaseReport:
+def _verify_case(session: Session, reference: Session, case: Case, material: Material, save: Save) -> CaseReport:
     engine = session.engine
-    component = engine.manifest.component
+    manifest, bounds = engine.manifest, engine_bounds(engine.manifest)
+    outputs: Mapping[str, Tensor] = {}
+    problem = None
     inputs = inputs_for(engine, case.lengths, material, reference)
     expected = run_once(reference, inputs)
     _wait(engine.device)
@@ -104,10 +115,14 @@ def _verify_case(session: Session, reference: Session, case: Case, material: Mat
     except (torch.OutOfMemoryError, MemoryError):
         raise
     except Exception as error:  # a backend's errors share no base class, and each is what this is here to find
-        return CaseReport(component, case, (), time.perf_counter() - start, f"it cannot run: {one_line(error)}")
+        problem = f"it cannot run: {one_line(error)}"
     seconds = time.perf_counter() - start
-    comparisons = compare_outputs(outputs, expected, engine_bounds(engine.manifest))
-    return CaseReport(component, case, tuple(comparisons), seconds)
+    comparisons = () if problem else tuple(compare_outputs(outputs, expected, bounds))
+    report = CaseReport(manifest.component, case, comparisons, seconds, problem)
+    if not report.failures:
+        return report
+    call = FailedCall(manifest, case, report.failures, bounds, inputs, outputs, expected, seconds)
+    return replace(report, saved=save(call))
 
 
 def one_line(error: BaseException) -> str:

@@ -28,6 +28,7 @@ from .built import Built, find_built
 from .cases import Case, cases_for
 from .compare import LEAST_SAME_MASK, RUN_BOUNDS, precision
 from .engine import CaseReport, engine_bounds, enough_memory, one_line, verify_engine
+from .failures import FailureFolder, Save, forget, require_place
 from .inputs import Material
 from .report import ProfileReport, Report
 from .stages import SCHEDULES, Setting, Side, StageReport, StageRun, compare_stage, failed_stage, run_stage
@@ -54,6 +55,7 @@ def verify_pair(
     quick: bool = False,
     threads: int | None = None,
     seed: int = 0,
+    save_failures: str | Path | None = None,
     progress: OnProgress = silent,
 ) -> Report:
     """Compare built engines with the checkpoints that they came from.
@@ -67,17 +69,22 @@ def verify_pair(
         quick: fewer lengths (see `cases_for`).
         threads: CPU threads of ONNX Runtime and of the reference.
         seed: of all noise.
+        save_failures: a folder for the calls that are off, made when there is one (see `FailureFolder`).
         progress: told what comes next, and how many calls and stages are done.
 
     Raises:
         HybridStitchError: an unknown pair, backend or component, engines that are not built or cannot run here, a
-            checkpoint that is gone, or not enough memory. Engines that are wrong are in the report, not raised.
+            checkpoint that is gone, a folder for failures that cannot be written, or not enough memory. Engines that
+            are wrong are in the report, not raised.
     """
     start = time.perf_counter()
     seed = whole_seed(seed)
+    if save_failures is not None:
+        require_place(Path(save_failures))
     built, names = find_built(Recipe.load(pair), engines, backend, components, threads)
     cases = {name: cases_for(built.pair.manifests[name], quick=quick) for name in names}
     whole = not components
+    kept = FailureFolder(Path(save_failures), built.pair.store) if save_failures is not None else None
     total, done = sum(map(len, cases.values())) + (2 * len(SCHEDULES) if whole else 0), 0
 
     def advance(what: str) -> None:
@@ -86,7 +93,7 @@ def verify_pair(
         done += 1
 
     with _exact_float32():
-        profiles, material = _verify_engines(built, cases, seed, advance)
+        profiles, material = _verify_engines(built, cases, seed, advance, kept.save if kept else forget)
         stages = _verify_stages(built, material, advance) if whole else []
     progress(Progress("done", total, total))
     return Report(
@@ -100,12 +107,13 @@ def verify_pair(
         rebuild=built.pair.store.rebuild,
         profiles=tuple(profiles),
         stages=tuple(stages),
+        unsaved=kept.problem if kept else None,
         seconds=time.perf_counter() - start,
     )
 
 
 def _verify_engines(
-    built: Built, cases: Mapping[str, list[Case]], seed: int, advance: Callable[[str], None]
+    built: Built, cases: Mapping[str, list[Case]], seed: int, advance: Callable[[str], None], save: Save
 ) -> tuple[list[ProfileReport], Material]:
     encoders = {name: built.reference(name) for name in built.pair.manifests if name.startswith("text_encoder")}
     material = _material(built, encoders, seed)
@@ -116,7 +124,7 @@ def _verify_engines(
         reference = encoders.get(name) or built.reference(name)
         with closing(reference), closing(built.engine(name)) as engine:
             found = verify_engine(
-                engine, reference, wanted, material, lambda case, name=name: advance(f"{name} {case.profile}")
+                engine, reference, wanted, material, lambda case, name=name: advance(f"{name} {case.profile}"), save
             )
         reports += _by_profile(built.pair.manifests[name], found)
     _close(encoders)

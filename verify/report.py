@@ -53,6 +53,7 @@ class ProfileReport:
                     "lengths": dict(report.case.lengths),
                     "seconds": report.seconds,
                     "problem": report.problem,
+                    "saved": str(report.saved) if report.saved else None,
                     "outputs": [asdict(found) for found in report.comparisons],
                 }
                 for report in self.cases
@@ -64,7 +65,8 @@ class ProfileReport:
 class Report:
     """A verification of one built pair.
 
-    rebuild: the command that builds the engines. stages: empty where only some components were asked for.
+    rebuild: the command that builds the engines. stages: empty where only some components were asked for. unsaved: why
+    not every call that is off was saved, where that was asked for.
     """
 
     pair: str
@@ -78,11 +80,18 @@ class Report:
     profiles: tuple[ProfileReport, ...]
     stages: tuple[StageReport, ...]
     seconds: float
+    unsaved: str | None = None
 
     @property
     def failures(self) -> list[str]:
         """One line for each thing that is off."""
         return [line for part in (*self.profiles, *self.stages) for line in part.failures]
+
+    @property
+    def saved(self) -> list[Path]:
+        """The folders of the calls that were saved."""
+        cases = (case for profile in self.profiles for case in profile.cases)
+        return [case.saved for case in cases if case.saved is not None]
 
     @property
     def ok(self) -> bool:
@@ -118,6 +127,7 @@ class Report:
             "seconds": self.seconds,
             "failures": self.failures,
             "advice": self.advice,
+            "unsaved": self.unsaved,
             "worst": worst
             and {"component": worst[0].component, "profile": worst[0].profile, **_worst_as_dict(*worst[1:])},
             "profiles": [profile.as_dict() for profile in self.profiles],

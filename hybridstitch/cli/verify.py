@@ -42,6 +42,12 @@ def add_to(commands: Any) -> None:
         "--component", action="append", metavar="NAME", help="repeatable; only these, and no stages (default: all)"
     )
     parser.add_argument("--quick", action="store_true", help="two lengths for each profile instead of seven")
+    parser.add_argument(
+        "--save-failures",
+        type=place,
+        metavar="DIR",
+        help="keep each call that is off there: inputs, outputs and the polygraphy command that repeats it",
+    )
     add_seed(parser, 0, "of all noise")
     add_threads(parser)
     parser.add_argument("--json", action="store_true", help="one JSON report on stdout instead of the table")
@@ -61,17 +67,21 @@ def verify(arguments: argparse.Namespace) -> int:
             quick=arguments.quick,
             threads=arguments.threads,
             seed=arguments.seed,
+            save_failures=arguments.save_failures,
             progress=show,
         )
     if arguments.json:
         print(json.dumps(report.as_dict(), indent=1))
     else:
-        _print(report)
+        _print(report, arguments.save_failures)
     return 0 if report.ok else 1
 
 
-def _print(report: Report) -> None:
-    """The tables, every failure and the verdict. A file or a pipe has no width: lines there are as long as they are."""
+def _print(report: Report, save_failures: str | None) -> None:
+    """The tables, every failure, what was saved of them and the verdict.
+
+    A file or a pipe has no width: lines there are as long as they are.
+    """
     console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120)
     title = f"engines of pair {report.pair} for {report.backend} against PyTorch on {report.device}"
     console.print(f"[bold]{escape(title)}[/]")
@@ -82,9 +92,14 @@ def _print(report: Report) -> None:
     console.print()
     for failure in report.failures:
         console.print(f"[red]off[/]  {escape(failure)}")
+    for folder in report.saved:
+        console.print(f"saved  {escape(str(folder))}")
+    if report.unsaved:
+        console.print(f"[bold red]not saved[/]  {escape(report.unsaved)}")
     if report.advice:
         console.print(escape(report.advice))
-    console.print(_verdict(report))
+    nothing_saved = save_failures is not None and not report.saved and not report.unsaved
+    console.print(_verdict(report) + ("; nothing was saved: no call is off" if nothing_saved else ""))
 
 
 def _engine_table(profiles: tuple[ProfileReport, ...]) -> Table:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,38 @@ def test_a_wrong_engine_is_exit_code_1_and_every_failure_is_listed(capsys, demo_
     assert report["stages"] == []
 
 
+def test_saved_failures_are_named_below_the_failures_and_in_the_json_report(capsys, demo_engines, tmp_path):
+    folder = Path(shutil.copytree(demo_engines, tmp_path / "onnxruntime"))
+    damage(folder, "small", one_weight(lambda value: -value))
+    arguments = ["verify", "--engines", str(folder), "--component", "small", "--quick"]
+    arguments += ["--save-failures", str(tmp_path / "kept")]
+    assert main(arguments) == 1
+    stdout = capsys.readouterr().out
+    saved = sorted(map(str, (tmp_path / "kept").iterdir()))
+    assert len(saved) == 2
+    assert sorted(line[7:] for line in stdout.splitlines() if line.startswith("saved  ")) == saved
+    assert main([*arguments, "--json"]) == 1
+    report = json.loads(capsys.readouterr().out)
+    assert sorted(case["saved"] for case in report["profiles"][0]["cases"]) == saved
+    assert report["unsaved"] is None
+
+
+def test_what_kept_a_failure_from_being_saved_is_told_and_changes_no_verdict(capsys, prepared, verified, monkeypatch):
+    full = replace(verified, unsaved="kept/small cannot be saved: No space left on device")
+    monkeypatch.setattr("hybridstitch.verify.pair.verify_pair", lambda *_, **__: full)
+    assert main(["verify", "--save-failures", "kept"]) == 0
+    stdout = capsys.readouterr().out
+    assert "not saved  kept/small cannot be saved: No space left on device" in stdout
+    assert "nothing was saved" not in stdout
+
+
+def test_the_last_line_says_that_nothing_was_saved_where_no_call_is_off(capsys, prepared, tmp_path):
+    assert main(["verify", "--save-failures", str(tmp_path / "kept")]) == 0
+    assert capsys.readouterr().out.rstrip().endswith("; nothing was saved: no call is off")
+    assert main(["verify"]) == 0
+    assert "saved" not in capsys.readouterr().out
+
+
 def refused(capsys, words: str, *arguments: str) -> None:
     """Exit code 2, nothing on stdout, and one line on stderr that holds the words."""
     try:
@@ -94,6 +127,9 @@ def test_bad_input_is_one_line_and_exit_code_2(capsys, demo_engines, tmp_path):
     refused(capsys, "unknown pair 'nope'", "--pair", "nope")
     refused(capsys, "backend torch is the reference that engines are compared with", "--backend", "torch")
     refused(capsys, "seed must be a whole number from 0", *engines, "--seed", str(2**63))
+    (tmp_path / "file").touch()
+    refused(capsys, "--save-failures: cannot write in", *engines, "--save-failures", str(tmp_path / "file"))
+    refused(capsys, "argument --save-failures: it names no file or folder", *engines, "--save-failures", "")
     refused(capsys, "threads must be a whole number from 1 to 1024, not 0", "--threads", "0")
 
 
