@@ -142,7 +142,7 @@ def build(arguments: argparse.Namespace) -> None:
 def _export(recipe: Recipe, out: Path, dtype: str | None) -> PairExport:
     from hybridstitch.export.pair import export_pair
 
-    with showing("export") as show:
+    with showing("export", "MB") as show:
         return export_pair(recipe, out, dtype=dtype, progress=within(show, "export"))
 
 

@@ -8,9 +8,10 @@ from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, ProgressColumn, Task, TimeRemainingColumn
 from rich.progress import Progress as Bar
-from rich.table import Table
+from rich.table import Column, Table
+from rich.text import Text
 
 from hybridstitch.method.progress import OnProgress, Progress
 
@@ -22,16 +23,39 @@ def showing(first: str, unit: str = "", *, kept: bool = False) -> Iterator[OnPro
     first: what is done until something is reported. unit: what is counted. kept: it stays when all is done, in a file
     too; else it is only there while it moves, on a terminal.
     """
-    columns = (TextColumn("{task.description:>28}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit))
+    columns = (_What(), BarColumn(bar_width=20), _Amount(unit), TimeRemainingColumn(table_column=Column(no_wrap=True)))
     console = Console(file=sys.stderr)
     shown = kept or console.is_terminal
-    with Bar(*columns, TimeRemainingColumn(), console=console, transient=not kept, disable=not shown) as bar:
+    with Bar(*columns, console=console, transient=not kept, disable=not shown) as bar:
         task = bar.add_task(first, total=None)
 
         def report(now: Progress) -> None:
+            if not now.total:
+                bar.tasks[0].total = None  # update() takes None for no change
             bar.update(task, description=now.what, completed=now.done, total=now.total or None)
 
         yield report
+
+
+class _What(ProgressColumn):
+    """What is being done, cut where the line is too short: numbers are not."""
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.description:>28}", no_wrap=True, overflow="ellipsis")
+
+
+class _Amount(ProgressColumn):
+    """How much of how much, where that is known."""
+
+    def __init__(self, unit: str) -> None:
+        self.unit = unit
+        super().__init__(Column(no_wrap=True))
+
+    def render(self, task: Task) -> Text:
+        if task.total is None:
+            return Text()
+        width = len(str(int(task.total)))
+        return Text(f"{int(task.completed):{width}}/{int(task.total)} {self.unit}", style="progress.download")
 
 
 def print_result(report: dict[str, Any]) -> None:

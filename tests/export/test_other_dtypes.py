@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import errno
+import itertools
+from pathlib import Path
+
 import pytest
 import torch
 
 from hybridstitch.export import files
 from hybridstitch.export.pair import export_pair
 from hybridstitch.export.write import write_component
-from hybridstitch.method.progress import silent
+from hybridstitch.method.progress import Progress, silent
+from hybridstitch.models import digests
 from hybridstitch.models.components import text_shape, transformer
 from hybridstitch.models.digests import Digests
 from hybridstitch.models.token_transformer import TokenTransformer
@@ -50,6 +55,53 @@ def test_tensorrt_for_rtx_takes_a_sharded_bfloat16_export_in_place(tmp_path, mon
         parser.get_error(index).desc() for index in range(parser.num_errors)
     ]
     assert network.num_inputs == len(component.inputs)
+
+
+@pytest.fixture
+def every_step_is_told(monkeypatch) -> None:
+    """A clock on which each step of a write takes ten seconds, and a disk that takes no links."""
+
+    def refuse(*_):
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    monkeypatch.setattr(digests.time, "monotonic", itertools.count(0, 10).__next__)
+    monkeypatch.setattr(files, "SMALL_FILE", 0)
+    monkeypatch.setattr(files, "_clone", lambda *_: False)
+    monkeypatch.setattr(files.os, "link", refuse)
+
+
+def write_small(checkpoint: Path, target: Path, dtype: torch.dtype, report) -> None:
+    component = transformer(checkpoint, "small", text_shape(checkpoint, 16), dtype, keeps_keys=False)
+    write_component(component, target, digests=Digests(target.parent), report=report)
+
+
+@pytest.mark.usefixtures("every_step_is_told")
+def test_a_conversion_tells_how_many_megabytes_of_all_are_done(checkpoints, tmp_path):
+    said: list[Progress] = []
+    write_small(checkpoints["small"], tmp_path / "small", torch.bfloat16, said.append)
+    done = [(now.done, now.total) for now in said if now.what == "small: converting weights"]
+    size = (tmp_path / "small" / "weights.safetensors").stat().st_size
+    assert len(done) > 20  # tensors
+    assert done == sorted(done)
+    assert done[-1] == (-(-size // 10**6),) * 2
+
+
+@pytest.mark.usefixtures("every_step_is_told")
+@pytest.mark.parametrize(("dtype", "doing"), [(torch.float32, "copying"), (torch.bfloat16, "converting")])
+def test_ctrl_c_in_the_middle_leaves_the_export_before_and_nothing_half_written(checkpoints, tmp_path, dtype, doing):
+    write_small(checkpoints["small"], tmp_path / "small", torch.float16, silent)
+    before = {path: path.stat() for path in tmp_path.rglob("*") if path.name != digests.CACHE}
+    partial: list[Path] = []
+
+    def interrupt(now: Progress) -> None:
+        if now.what.startswith(f"small: {doing}"):
+            partial.extend(tmp_path.glob(".small.*.partial/*.safetensors"))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_small(checkpoints["small"], tmp_path / "small", dtype, interrupt)
+    assert len(partial) == 1
+    assert {path: path.stat() for path in tmp_path.rglob("*") if path.name != digests.CACHE} == before
 
 
 def test_vae_and_t5_stay_out_of_float16(checkpoints, tmp_path, monkeypatch):
