@@ -1,0 +1,95 @@
+"""One batch, driven from its first step to an answer for each of its tickets."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+
+from hybridstitch.method.errors import HybridStitchError
+from hybridstitch.method.schedule import Stage
+from hybridstitch.runtime.drawing import Drawing
+from hybridstitch.runtime.pipeline import HybridStitch
+from hybridstitch.runtime.result import Failure, Picture
+from hybridstitch.runtime.timing import Stopwatch
+
+from .errors import NotDrawn, ServingError
+from .queue import Batch
+from .ticket import Ticket
+
+logger = logging.getLogger(__name__)
+
+Answer = Callable[[Ticket, Picture | ServingError], None]
+
+
+class RunningBatch:
+    """A batch under way. Those that are over are answered and stay as rows that nobody asks for; when all are over, the
+    drawing is not asked for another step.
+
+    running: tickets that have no answer yet. drawn: whether it became at least one picture. problem: what went wrong
+    with the engines, when no image came out well.
+    """
+
+    def __init__(self, pipe: HybridStitch, batch: Batch, answer: Answer, between: Callable[[], None]) -> None:
+        """
+        Args:
+            answer: called with a ticket and what became of it, once for each.
+            between: called between two steps.
+        """
+        self._pipe, self._answer, self._between = pipe, answer, between
+        self._tickets, self._images = batch.tickets, batch.images
+        self.running = list(batch.tickets)
+        self.drawn = False
+        self.problem: str | None = None
+
+    def draw(self, watch: Stopwatch) -> None:
+        """Draw to the end, or until nobody is left; every ticket is answered."""
+        requests = [ticket.request for ticket in self._tickets]
+        requests += requests[-1:] * (self._images - len(requests))
+        try:
+            with self._pipe.drawing(requests, watch) as drawing:
+                self._step_through(drawing)
+                if self.running:
+                    self._finish(drawing.finish()[: len(self._tickets)])
+        except HybridStitchError as error:
+            self._fail(str(error))
+        except Exception as error:  # whatever an engine raises is told to those who wait for it
+            logger.exception("a batch of %d failed", self._images)
+            self._fail(f"the engines failed: {' '.join(str(error).split()) or type(error).__name__}")
+
+    def _step_through(self, drawing: Drawing) -> None:
+        self._tell(drawing, 0, drawing.batch[0].plan.schedule.stage(0))
+        steps = iter(drawing)
+        while self._any_left() and (step := next(steps, None)) is not None:
+            self._tell(drawing, step.index + 1, step.stage)
+            self._between()
+
+    def _any_left(self) -> bool:
+        """Answer those that were cancelled or are out of time; whether there are others."""
+        for ticket in list(self.running):
+            if (why := ticket.verdict()) is not None:
+                self._end(ticket, why)
+        return bool(self.running)
+
+    def _tell(self, drawing: Drawing, step: int, stage: Stage) -> None:
+        previews = drawing.preview() if any(ticket.wants_preview(step) for ticket in self.running) else None
+        for ticket in list(self.running):
+            preview = previews[self._tickets.index(ticket)] if previews and ticket.wants_preview(step) else None
+            if (failure := ticket.update(step, str(stage), preview)) is not None:
+                self._end(ticket, failure)
+
+    def _finish(self, outcomes: Sequence[Picture | Failure]) -> None:
+        self.drawn = any(isinstance(outcome, Picture) for outcome in outcomes)
+        if not self.drawn and isinstance(first := outcomes[0], Failure):
+            self.problem = first.error
+        for ticket, outcome in zip(self._tickets, outcomes, strict=True):
+            if ticket in self.running:
+                self._end(ticket, NotDrawn(outcome.error) if isinstance(outcome, Failure) else outcome)
+
+    def _fail(self, problem: str) -> None:
+        self.problem = problem
+        for ticket in list(self.running):
+            self._end(ticket, NotDrawn(problem))
+
+    def _end(self, ticket: Ticket, outcome: Picture | ServingError) -> None:
+        self.running.remove(ticket)
+        self._answer(ticket, outcome)

@@ -1,0 +1,197 @@
+"""The service: what a program that draws for many holds, one for each device."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+
+from hybridstitch.method.numbers import finite, whole
+from hybridstitch.pairs.plans import make_plan
+from hybridstitch.runtime.memory import Memory, predict
+from hybridstitch.runtime.pipeline import HybridStitch
+from hybridstitch.runtime.request import Request
+from hybridstitch.runtime.result import Picture
+
+from .observer import Observer
+from .queue import Entry, Queue
+from .readiness import draw_a_little
+from .ticket import OnUpdate, Ticket
+from .worker import Worker
+
+MOST_BATCH = 64
+"""Pictures of a batch that a recipe may name."""
+
+
+class Service:
+    """Draws for any number of threads on one device. Make one per device, once; all of it is safe from any thread.
+
+    memory: bytes that the pair's default pictures take, in the largest batch.
+    """
+
+    def __init__(
+        self,
+        pipe: HybridStitch,
+        *,
+        max_queue: int = 16,
+        max_batch: int | None = None,
+        max_delay: float = 0.02,
+        warm_up: bool = True,
+        observer: Observer | None = None,
+    ) -> None:
+        """Serve a pipeline, which belongs to the service from here on; see `load`."""
+        self._requests = pipe.requests
+        limit = whole("max_queue", max_queue, range(1, sys.maxsize), "of at least 1")
+        most = 1 if pipe.device.type == "cpu" else MOST_BATCH
+        self._most = most if max_batch is None else whole("max_batch", max_batch, range(1, MOST_BATCH + 1))
+        queue = Queue(limit, finite("max_delay", max_delay))
+        usual = make_plan(pipe.recipe)
+        default = Request("", "", 0, pipe.recipe.defaults.size, usual)
+        manifests = {name: engine.manifest for name, engine in pipe.engines.items()}
+        self.memory: Memory = predict(manifests, pipe.recipe, usual, default.size, self._batch_sizes(default)[-1])
+        for size in pipe.recipe.profiles.sizes if warm_up else ():
+            draw_a_little(pipe, size)
+        self._worker = Worker(pipe, queue, observer)
+
+    @classmethod
+    def load(
+        cls,
+        pair: str | Path = "demo",
+        *,
+        engines: str | Path | None = None,
+        backend: str = "onnxruntime",
+        device: torch.device | str | None = None,
+        threads: int | None = None,
+        **options: Any,
+    ) -> Self:
+        """Load a pair's engines, check them, draw a little of each of the recipe's sizes, and take requests.
+
+        Args:
+            pair, engines, backend, device, threads: as in `HybridStitch.load`.
+            max_queue: requests that wait, at most (16); more are refused at once.
+            max_batch: pictures drawn together, at most; by default 1 on a CPU, where batches are no faster, and on a
+                GPU what the engines take.
+            max_delay: seconds that a request waits for others to share its batch, at most (0.02).
+            warm_up: whether to draw before the first request (True).
+            observer: hooks for metrics.
+
+        Raises:
+            HybridStitchError: as `HybridStitch.load`, an option out of range, or engines that gave no picture.
+        """
+        pipe = HybridStitch.load(pair, engines=engines, backend=backend, device=device, threads=threads)
+        try:
+            return cls(pipe, **options)
+        except BaseException:
+            pipe.close()
+            raise
+
+    def resolve(self, prompt: str, **wanted: Any) -> Request:
+        """A request, refused where that can be told before anything runs; see `Requests.resolve`.
+
+        Raises:
+            HybridStitchError: see there.
+        """
+        return self._requests.resolve(prompt, **wanted)
+
+    def submit(
+        self,
+        request: Request,
+        *,
+        timeout: float | None = None,
+        on_update: OnUpdate | None = None,
+        previews: int = 0,
+    ) -> Ticket:
+        """Put a request into the queue.
+
+        Args:
+            timeout: seconds from now, after which it is given up between two steps.
+            on_update: called once it has begun and after each step, by the thread that draws: it must be quick. What
+                it raises fails this request.
+            previews: 0 to 3; so many of the updates, evenly spread, have a preview, each for the time of a decode.
+
+        Raises:
+            QueueFull, Closed: at once. HybridStitchError: a number out of range.
+        """
+        previews = whole("previews", previews, range(4))
+        timeout = None if timeout is None else finite("timeout", timeout)
+        ticket = Ticket(
+            request, timeout=timeout, on_update=on_update, previews=previews, withdraw=self._worker.withdraw
+        )
+        entry = Entry(ticket, self._requests.batch_key(request), self._batch_sizes(request))
+        self._worker.submit(entry)
+        return ticket
+
+    def generate(self, request: Request, **options: Any) -> Picture:
+        """Submit (see there) and wait for the picture.
+
+        Raises:
+            QueueFull, Closed, TimedOut, NotDrawn: as they say.
+        """
+        ticket = self.submit(request, **options)
+        try:
+            return ticket.result()
+        finally:
+            ticket.cancel()  # where the wait was broken off
+
+    async def generate_async(self, request: Request, **options: Any) -> Picture:
+        """`generate` without blocking the event loop; cancelling the task cancels the request.
+
+        Raises:
+            QueueFull, Closed, TimedOut, NotDrawn: as they say.
+        """
+        ticket = self.submit(request, **options)
+        try:
+            return await asyncio.wrap_future(ticket.future)
+        finally:
+            ticket.cancel()
+
+    def close(self, drain: bool = True) -> None:
+        """Take no more requests, finish what runs, and give back the engines' memory. Again: nothing more happens.
+
+        Args:
+            drain: whether those that wait are drawn as well, or refused.
+        """
+        self._worker.close(drain=drain)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def problem(self) -> str | None:
+        """Why it is not ready, in one line."""
+        return self._worker.problem
+
+    @property
+    def ready(self) -> bool:
+        """Whether requests may be sent: real inferences lately succeeded, and it is not closed."""
+        return self.problem is None
+
+    @property
+    def waiting(self) -> int:
+        """Requests in the queue."""
+        return self._worker.waiting
+
+    @property
+    def running(self) -> int:
+        """Requests that are being drawn."""
+        return self._worker.running
+
+    @property
+    def observer(self) -> Observer | None:
+        """Hooks for metrics; may be set at any time."""
+        return self._worker.observer
+
+    @observer.setter
+    def observer(self, observer: Observer | None) -> None:
+        self._worker.observer = observer
+
+    def _batch_sizes(self, request: Request) -> tuple[int, ...]:
+        """The batches that a request may be in: those that engines and `max_batch` allow; if none, the smallest."""
+        sizes = self._requests.batch_sizes(request)
+        return tuple(size for size in sizes if size <= self._most) or sizes[:1]

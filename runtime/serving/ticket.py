@@ -1,0 +1,118 @@
+"""One request in a service's hands: what its caller holds, and what the worker asks of it."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as StillWaiting
+from dataclasses import dataclass
+
+from PIL import Image
+
+from hybridstitch.runtime.request import Request
+from hybridstitch.runtime.result import Picture
+
+from .errors import Cancelled, NotDrawn, ServingError, TimedOut
+
+
+@dataclass(frozen=True)
+class Update:
+    """How far a request is.
+
+    step: the steps that are done; 0: it has begun, and its text is encoded. steps: of them all.
+    stage: large, hybrid or small, of the step; of step 0 that of the first.
+    preview: the picture as it would be by now, in the updates that were asked to have one.
+    """
+
+    step: int
+    steps: int
+    stage: str
+    preview: Image.Image | None = None
+
+
+OnUpdate = Callable[[Update], None]
+
+
+class Ticket:
+    """A request that a service has taken. All of it may be used from any thread.
+
+    request: what was asked for. arrived, deadline: by time.monotonic(). future: its answer, for code that waits for
+    many.
+    """
+
+    def __init__(
+        self,
+        request: Request,
+        *,
+        timeout: float | None = None,
+        on_update: OnUpdate | None = None,
+        previews: int = 0,
+        withdraw: Callable[[Ticket], None] = lambda _ticket: None,
+    ) -> None:
+        """
+        Args:
+            timeout: seconds until it is given up. previews: how many updates have a preview, evenly spread.
+            withdraw: called when it is cancelled, to take it out of the queue.
+        """
+        self.request, self.arrived = request, time.monotonic()
+        self.future: Future[Picture] = Future()
+        self.future.set_running_or_notify_cancel()  # it is cancelled here alone, not through the future
+        self._timeout, self._on_update, self._withdraw = timeout, on_update, withdraw
+        self.deadline = math.inf if timeout is None else self.arrived + timeout
+        self._cancelled = False
+        self._step, self._steps = 0, request.plan.schedule.steps
+        self._previews = {math.ceil(self._steps * (k + 1) / (previews + 1)) for k in range(previews)}
+
+    def result(self, timeout: float | None = None) -> Picture:
+        """Wait for the picture.
+
+        Args:
+            timeout: seconds to wait, at most; the request goes on after them.
+
+        Raises:
+            TimedOut: its own time was up, or this wait's. Cancelled, Closed, NotDrawn: as they say.
+        """
+        try:
+            return self.future.result(timeout)
+        except StillWaiting:
+            raise TimedOut(f"no picture yet after {timeout:g} s of waiting; the request goes on") from None
+
+    def cancel(self) -> None:
+        """Give the request up: at once while it waits, else before its next step. Nothing happens when it is over."""
+        self._cancelled = True
+        self._withdraw(self)
+
+    @property
+    def done(self) -> bool:
+        return self.future.done()
+
+    def add_done_callback(self, call: Callable[[Ticket], object]) -> None:
+        """Call with this ticket once it is over: at once if it is, else from a thread of the service."""
+        self.future.add_done_callback(lambda _future: call(self))
+
+    def verdict(self) -> ServingError | None:
+        """Why no more work is to be done for it; None: it is to go on."""
+        if self._cancelled:
+            return Cancelled("the request was cancelled")
+        if time.monotonic() >= self.deadline:
+            where = f"stopped after step {self._step} of {self._steps}" if self._step else "its turn did not come"
+            return TimedOut(f"no picture within {self._timeout:g} s: {where}")
+        return None
+
+    def wants_preview(self, step: int) -> bool:
+        return self._on_update is not None and step in self._previews
+
+    def update(self, step: int, stage: str, preview: Image.Image | None = None) -> NotDrawn | None:
+        """Tell the caller how far it is; what the callback raises is this request's failure."""
+        self._step = step
+        if self._on_update is None:
+            return None
+        try:
+            self._on_update(Update(step, self._steps, stage, preview))
+        except BaseException as error:  # also an exit: it must not end the thread that draws for others
+            failure = NotDrawn(f"the request's on_update raised {type(error).__name__}: {error}")
+            failure.__cause__ = error
+            return failure
+        return None
