@@ -14,7 +14,7 @@ override PROMPT := $(value PROMPT)
 export PROMPT
 
 .DEFAULT_GOAL := help
-.PHONY: help setup engines run train test test-slow bench lint clean
+.PHONY: help setup engines run cpp train test test-slow bench lint clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,10 @@ engines: $(READY)  ## build the engines of PAIR (demo) for BACKEND (onnxruntime)
 run: engines  ## draw PROMPT with SEED into OUT (out/): the picture, its mask, and where the time went
 	@mkdir -p "$(OUT)"
 	$(BIN)/hybridstitch-trt run --pair "$(PAIR)" --backend $(BACKEND) --prompt "$$PROMPT" --seed $(SEED) --save-mask --out "$(OUT)"
+
+cpp: $(READY)  ## build the C++ library and its example server in build/cpp (needs cmake, a compiler, cpp-httplib)
+	cmake -S runtime/cpp -B build/cpp -DHYBRIDSTITCH_EXAMPLE=ON -DPython3_EXECUTABLE="$(CURDIR)/$(BIN)/python"
+	cmake --build build/cpp
 
 train: $(READY)  ## train the demo pair from nothing (many hours on a CPU; goes on where it stopped)
 	$(BIN)/python -m training

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,13 @@ def refined_overlay(picture: Image.Image, refined: Tensor) -> Image.Image:
     return Image.fromarray(shown.clip(0, 255).astype("uint8"))
 
 
+def encode_png(picture: Image.Image, metadata: Mapping[str, Any]) -> bytes:
+    """The file that `save_png` writes."""
+    file = BytesIO()
+    picture.save(file, format="PNG", pnginfo=_chunks(metadata))
+    return file.getvalue()
+
+
 def save_png(picture: Image.Image, path: Path, metadata: Mapping[str, Any]) -> None:
     """Write a PNG whose text chunks hold the metadata: each value by itself, for people and other programs, and
     all of it as JSON under `hybridstitch`.
@@ -70,18 +78,22 @@ def save_png(picture: Image.Image, path: Path, metadata: Mapping[str, Any]) -> N
     Raises:
         HybridStitchError: the file cannot be written; nothing half-written is left.
     """
-    chunks = PngImagePlugin.PngInfo()
-    for key, value in metadata.items():
-        chunks.add_itxt(key, value if isinstance(value, str) else json.dumps(value))
-    chunks.add_itxt(METADATA_KEY, json.dumps(dict(metadata)))
     half = path.with_name(f".picture-{os.getpid()}.part")  # no longer than any name that fits
     try:
-        picture.save(half, format="PNG", pnginfo=chunks)
+        picture.save(half, format="PNG", pnginfo=_chunks(metadata))
         half.replace(path)
     except OSError as error:
         raise HybridStitchError(f"cannot write {path}: {error.strerror or error}") from None
     finally:
         half.unlink(missing_ok=True)
+
+
+def _chunks(metadata: Mapping[str, Any]) -> PngImagePlugin.PngInfo:
+    chunks = PngImagePlugin.PngInfo()
+    for key, value in metadata.items():
+        chunks.add_itxt(key, value if isinstance(value, str) else json.dumps(value))
+    chunks.add_itxt(METADATA_KEY, json.dumps(dict(metadata)))
+    return chunks
 
 
 def read_metadata(path: Path) -> dict[str, Any]:

@@ -58,10 +58,9 @@ def place(text: str) -> str:
 def add_setting(parser: Any, name: str) -> None:
     """The flag of a setting of the method: its type, range, words and help are the setting's."""
     setting = SETTINGS[name]
-    kind = str if setting.choices else setting.kind
     metavar = "|".join(setting.choices) or setting.metavar
     parser.add_argument(
-        f"--{name.replace('_', '-')}", type=checked(kind, setting.checked), metavar=metavar, help=setting.help
+        f"--{name.replace('_', '-')}", type=checked(str, setting.parsed), metavar=metavar, help=setting.help
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Annotated, Any, Literal, TypedDict, get_args, get_type_hints
@@ -80,6 +81,17 @@ class Setting:
             raise HybridStitchError(f"{self.words} must be {allowed}, not {number:g}")
         return number
 
+    def parsed(self, text: str) -> Any:
+        """`checked` of a text, as a flag or a form has it.
+
+        Raises:
+            HybridStitchError: as `checked`; what is no number is shown as it was written.
+        """
+        value: Any = text
+        with suppress(ValueError):
+            value = self.kind(text)
+        return self.checked(value)
+
 
 HYBRID, TWO_MODELS = ("hybrid",), ("hybrid", "srdiffusion", "t-stitch")
 
@@ -142,6 +154,26 @@ def _read() -> dict[str, Setting]:
 
 SETTINGS: dict[str, Setting] = _read()
 """Every setting by its name."""
+
+
+def find_setting(name: str) -> Setting:
+    """The setting of that name.
+
+    Raises:
+        HybridStitchError: there is none.
+    """
+    if name not in SETTINGS:
+        raise HybridStitchError(f"unknown setting {name!r}; known: {', '.join(SETTINGS)}")
+    return SETTINGS[name]
+
+
+def parse_settings(texts: Mapping[str, str]) -> PlanSettings:
+    """Settings for `make_plan` of texts, as a form or another language gives them.
+
+    Raises:
+        HybridStitchError: an unknown setting, or a value that it does not take.
+    """
+    return PlanSettings(**{name: find_setting(name).parsed(text) for name, text in texts.items()})  # type: ignore[typeddict-item]
 
 
 def settings_of_method(method: str) -> tuple[str, ...]:

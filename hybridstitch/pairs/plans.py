@@ -8,7 +8,7 @@ from typing import Any, Unpack
 from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.method.plan import Plan, Score
 from hybridstitch.method.schedule import Schedule
-from hybridstitch.method.settings import METHODS, OFF, SETTINGS, PlanSettings, settings_of_method
+from hybridstitch.method.settings import METHODS, OFF, SETTINGS, PlanSettings, find_setting, settings_of_method
 
 from .recipe import Recipe
 
@@ -60,10 +60,7 @@ def make_plan(recipe: Recipe, method: str | None = None, **settings: Unpack[Plan
 def _checked(method: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that say something, in their own types."""
     given = {name: value for name, value in settings.items() if value is not None}
-    for name in given:
-        if name not in SETTINGS:
-            raise HybridStitchError(f"unknown setting {name!r}; known: {', '.join(SETTINGS)}")
-    given = {name: SETTINGS[name].checked(value) for name, value in given.items()}
+    given = {name: find_setting(name).checked(value) for name, value in given.items()}
     own = settings_of_method(method)
     if foreign := sorted(given.keys() - own):
         beside = [name for name in own if name not in settings_of_method("large")]

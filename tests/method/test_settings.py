@@ -1,12 +1,13 @@
 """Settings are written down once: whatever takes or shows them follows."""
 
+import re
 from typing import Any
 
 import pytest
 
 from hybridstitch.cli import main
 from hybridstitch.method.errors import HybridStitchError
-from hybridstitch.method.settings import METHODS, OFF, SETTINGS, settings_of_method
+from hybridstitch.method.settings import METHODS, OFF, SETTINGS, parse_settings, settings_of_method
 from hybridstitch.pairs.plans import make_plan
 from hybridstitch.pairs.recipe import Recipe
 
@@ -42,3 +43,23 @@ def test_a_method_without_a_setting_refuses_it(name):
             continue
         with pytest.raises(HybridStitchError, match=f"method '{method}' has no setting '{name}'"):
             make_plan(DEMO, method, **given)
+
+
+def test_settings_can_be_texts():
+    texts = {"steps": "20", "guidance": "2.5", "residual": "off", "score": "change"}
+    assert parse_settings(texts) == {"steps": 20, "guidance": 2.5, "residual": "off", "score": "change"}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("steps", "many", "steps must be a whole number from 1 to 1000, not 'many'"),
+        ("steps", "1.5", "not '1.5'"),
+        ("guidance", "nan", "guidance must be a number, not nan"),
+        ("score", "luck", "unknown score 'luck'; known: gap, change"),
+        ("prompt", "x", "unknown setting 'prompt'; known: steps, guidance"),
+    ],
+)
+def test_a_text_that_is_no_setting_is_refused_in_the_words_of_one_that_is(name, text, words):
+    with pytest.raises(HybridStitchError, match=re.escape(words)):
+        parse_settings({name: text})

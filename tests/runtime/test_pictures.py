@@ -4,7 +4,7 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from hybridstitch.method.errors import HybridStitchError
-from hybridstitch.runtime.pictures import METADATA_KEY, read_metadata, save_png
+from hybridstitch.runtime.pictures import METADATA_KEY, encode_png, read_metadata, save_png
 
 
 @pytest.mark.parametrize(
@@ -29,3 +29,9 @@ def test_a_name_as_long_as_names_may_be_can_be_written(tmp_path):
     path = tmp_path / f"{'n' * 251}.png"
     save_png(Image.new("RGB", (8, 8)), path, {})
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_picture_in_memory_is_the_file_that_is_saved(tmp_path):
+    picture, made = Image.new("RGB", (8, 8), "red"), {"prompt": "a circle ✶", "seed": 7}
+    save_png(picture, tmp_path / "red.png", made)
+    assert encode_png(picture, made) == (tmp_path / "red.png").read_bytes()

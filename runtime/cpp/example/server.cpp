@@ -1,0 +1,151 @@
+// Pictures over HTTP, from one service for all connections.
+//
+//   hybridstitch-server --port 8080 --pair demo --threads 2
+//   curl -d 'prompt=a large red star on a navy background' -d seed=7 -d steps=20 localhost:8080/generate > star.png
+//
+// 400: the request cannot be drawn. 503: try again later, or it is closing. 504: too late. 500: this one went wrong.
+// SIGTERM and Ctrl-C: finish every request that is there, refuse new ones, leave.
+#include <httplib.h>
+#include <pthread.h>
+#include <signal.h>
+
+#include <atomic>
+#include <charconv>
+#include <functional>
+#include <iostream>
+#include <map>
+#include <string>
+#include <thread>
+#include <type_traits>
+
+#include "hybridstitch/runtime.hpp"
+
+namespace {
+
+using Flags = std::map<std::string, std::string>;
+
+template <typename Number>
+Number to_number(const std::string& name, const std::string& text) {
+    Number number{};
+    const char* end = text.data() + text.size();
+    const auto [stop, problem] = std::from_chars(text.data(), end, number);
+    if (stop != end || problem != std::errc()) {
+        const std::string kind = std::is_integral_v<Number> ? "a whole number" : "a number";
+        throw hybridstitch::InvalidRequest(name + " must be " + kind + ", not '" + text.substr(0, 40) + "'");
+    }
+    return number;
+}
+
+// Parameters of the query or of a form; what is none of ours is a setting of the method, which Python knows.
+hybridstitch::Request to_request(const httplib::Params& parameters) {
+    hybridstitch::Request request;
+    for (const auto& [name, value] : parameters) {
+        if (name == "prompt") request.prompt = value;
+        else if (name == "negative_prompt") request.negative_prompt = value;
+        else if (name == "seed") request.seed = to_number<std::int64_t>(name, value);
+        else if (name == "size") request.size = value;
+        else if (name == "method") request.method = value;
+        else if (name == "timeout") request.timeout = std::chrono::duration<double>(to_number<double>(name, value));
+        else request.settings[name] = value;
+    }
+    return request;
+}
+
+void refuse(httplib::Response& response, int status, const std::string& message) {
+    response.status = status;
+    response.set_content(message + "\n", "text/plain; charset=utf-8");
+    if (status == 503) response.set_header("Retry-After", "1");
+}
+
+void generate(hybridstitch::Service& service, const httplib::Request& request, httplib::Response& response) {
+    try {
+        response.set_content(service.generate_png(to_request(request.params)), "image/png");
+    } catch (const hybridstitch::InvalidRequest& error) {
+        refuse(response, 400, error.what());
+    } catch (const hybridstitch::Unavailable& error) {
+        refuse(response, 503, error.what());
+    } catch (const hybridstitch::TimedOut& error) {
+        refuse(response, 504, error.what());
+    } catch (const hybridstitch::Error& error) {
+        refuse(response, 500, error.what());
+    }
+}
+
+// The connections that are open, counted from their arrival, so that none is left unanswered at the end.
+class Connections : public httplib::TaskQueue {
+public:
+    Connections(std::size_t threads, std::atomic<int>& open) : pool_(threads), open_(open) {}
+    void enqueue(std::function<void()> serve) override {
+        ++open_;
+        pool_.enqueue([this, serve = std::move(serve)] {
+            serve();
+            --open_;
+        });
+    }
+    void shutdown() override { pool_.shutdown(); }
+
+private:
+    httplib::ThreadPool pool_;
+    std::atomic<int>& open_;
+};
+
+int run(Flags& flags, const sigset_t& stopping) {
+    hybridstitch::Options options;
+    options.venv = flags["--venv"];
+    options.pair = flags["--pair"];
+    options.engines = flags["--engines"];
+    options.backend = flags["--backend"];
+    options.threads = to_number<int>("--threads", flags["--threads"]);
+    options.max_queue = to_number<int>("--max-queue", flags["--max-queue"]);
+    const int port = to_number<int>("--port", flags["--port"]);
+    hybridstitch::Service service(options);
+
+    httplib::Server server;
+    std::atomic<int> open{0};
+    // A thread for each request that draws or waits, and a few to say that the queue is full.
+    server.new_task_queue = [&] { return new Connections(options.max_queue + std::size_t{8}, open); };
+    server.set_payload_max_length(64 * 1024);
+    server.set_keep_alive_max_count(1);  // a picture takes longer than a new connection
+    server.Post("/generate", [&](const auto& request, auto& response) { generate(service, request, response); });
+    server.Get("/ready", [&](const auto&, auto& response) {
+        service.ready() ? response.set_content("ready\n", "text/plain") : refuse(response, 503, service.problem());
+    });
+    const int bound =
+        port == 0 ? server.bind_to_any_port(flags["--host"]) : (server.bind_to_port(flags["--host"], port) ? port : -1);
+    if (bound < 0) throw hybridstitch::Error("cannot listen on " + flags["--host"] + ":" + flags["--port"]);
+    std::cout << "listening on http://" << flags["--host"] << ":" << bound << std::endl;
+    std::thread listening([&] { server.listen_after_bind(); });
+
+    int signal = 0;
+    sigwait(&stopping, &signal);
+    service.close();  // draws what is there; what comes meanwhile gets its 503
+    while (open > 0) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    server.stop();
+    listening.join();
+    return 0;
+}
+
+}  // namespace
+
+int main(int count, char** words) {
+    // Before any thread is there, so that none of them takes the signals that sigwait waits for.
+    sigset_t stopping;
+    sigemptyset(&stopping);
+    sigaddset(&stopping, SIGTERM);
+    sigaddset(&stopping, SIGINT);
+    pthread_sigmask(SIG_BLOCK, &stopping, nullptr);
+    Flags flags = {{"--host", "127.0.0.1"}, {"--port", "8080"}, {"--venv", ""},        {"--pair", "demo"},
+                   {"--engines", ""},       {"--threads", "0"}, {"--max-queue", "16"}, {"--backend", "onnxruntime"}};
+    try {
+        for (int place = 1; place < count; place += 2) {
+            if (flags.count(words[place]) == 0 || place + 1 == count) {
+                throw hybridstitch::Error(std::string(words[place]) + " is no flag, or has no value after it");
+            }
+            flags[words[place]] = words[place + 1];
+        }
+        return run(flags, stopping);
+    } catch (const hybridstitch::Error& error) {
+        std::cerr << "hybridstitch-server: " << error.what() << std::endl;
+        return 2;
+    }
+}
