@@ -63,7 +63,7 @@ class Drawing:
 
     def preview(self) -> list[Image.Image]:
         """What the pictures would be, by the clean-image estimate of the last step (waits for the device)."""
-        pictures = to_pictures(self._decode(self._workspace.state.estimate)[0])
+        pictures = to_pictures(self._decode(self._workspace.state.preview())[0])
         self._watch.lap("preview")
         return pictures
 

@@ -33,10 +33,14 @@ class EngineModels:
             workspace.sides[f"{model}.peaks"].fill_(1)
 
     def large(self, x: Tensor, timestep: Tensor, out: Tensor) -> None:
-        self._run(self._workspace.large, "large", "large", x, timestep, out)
+        self._fill("large", "large", x, timestep)
+        self._run(self._workspace.large, "large")
+        self._guide("large", "large", out)
 
     def small(self, x: Tensor, timestep: Tensor, out: Tensor) -> None:
-        self._run(self._workspace.small, "small", "small", x, timestep, out)
+        self._fill("small", "small", x, timestep)
+        self._run(self._workspace.small, "small")
+        self._guide("small", "small", out)
 
     def freeze(self, mask: Mask) -> None:
         workspace = self._workspace
@@ -50,17 +54,28 @@ class EngineModels:
         torch.gather(workspace.sides["large.position"], 1, computed.expand(position.shape), out=position)
 
     def hybrid(self, x: Tensor, timestep: Tensor, mask: Mask, hard: Tensor, sketch: Tensor) -> None:
-        if self._workspace.masked is not None:
-            self._run(self._workspace.masked, "masked", "large", gather(x, mask.computed), timestep, hard)
-        self.small(x, timestep, sketch)
+        masked = self._workspace.masked
+        if masked is None:
+            self.small(x, timestep, sketch)
+            return
+        self._fill("masked", "large", gather(x, mask.computed), timestep)
+        self._fill("small", "small", x, timestep)
+        self._run(masked, "large")
+        self._run(self._workspace.small, "small")
+        self._guide("masked", "large", hard)
+        self._guide("small", "small", sketch)
 
-    def _run(self, bound: BoundCall, call: str, model: str, x: Tensor, timestep: Tensor, out: Tensor) -> None:
-        """One engine call on x [B, M, W]; its guided velocity goes to out [B, M, W]."""
-        sides, state = self._workspace.sides, self._workspace.state
-        write_doubled(x, sides[f"{call}.tokens"])
-        sides[f"{model}.timestep"].copy_(timestep)
+    def _fill(self, call: str, model: str, x: Tensor, timestep: Tensor) -> None:
+        """x [B, M, W] and the timestep into what a call reads."""
+        write_doubled(x, self._workspace.sides[f"{call}.tokens"])
+        self._workspace.sides[f"{model}.timestep"].copy_(timestep)
+
+    def _run(self, call: BoundCall, model: str) -> None:
         with self._around(model):
-            bound.run()
-        velocity = sides[f"{call}.velocity"]
-        sides[f"{model}.peaks"].index_copy_(0, state.index, peaks(velocity)[None])
+            call.run()
+
+    def _guide(self, call: str, model: str, out: Tensor) -> None:
+        """A call's velocity, guided, to out [B, M, W]; its peaks are noted."""
+        velocity, state = self._workspace.sides[f"{call}.velocity"], self._workspace.state
+        self._workspace.sides[f"{model}.peaks"].index_copy_(0, state.index, peaks(velocity)[None])
         guide(velocity, state.guidance, out)

@@ -13,7 +13,7 @@ from hybridstitch.method.errors import HybridStitchError
 
 def peaks(output: Tensor) -> Tensor:
     """[B]: the largest magnitude in each row of an output [B, ...], NaN where the row has one; none of an empty one."""
-    return output.abs().flatten(1).amax(1).float() if output.numel() else output.new_empty(0).float()
+    return output.abs().amax(tuple(range(1, output.dim()))).float() if output.numel() else output.new_empty(0).float()
 
 
 def fault(rows: Sequence[float]) -> str | None:

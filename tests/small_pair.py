@@ -136,6 +136,7 @@ class SmallPair:
         table = levels(sigmas, sigmas[:-1] * 1000)
         return Sampler(EngineModels(workspace), workspace.state, table, plan, choose=choose), workspace.state
 
+    @torch.inference_mode()
     def sample(self, plan: Plan, **options: Any) -> tuple[Tensor, Sampler]:
         """Final tokens [B, N, W], and the sampler that drew them."""
         sampler, state = self.sampler(plan, **options)

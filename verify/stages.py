@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from hybridstitch.engines.executors.engine import Engine
@@ -97,6 +98,7 @@ class StageReport:
         return found
 
 
+@torch.inference_mode()
 def run_stage(side: Side, stage: str, setting: Setting, *, follow: Sequence[Mask] = ()) -> StageRun:
     """Draw with one stage's schedule.
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from .masks import Mask, hardest, relative_change
-from .plan import Plan
+from .plan import Plan, Score
 from .schedule import Stage
 from .state import State
-from .steps import Models, advance, full_step, hand_over, hybrid_step, small_step
+from .steps import Models, advance, estimate, full_step, hand_over, hybrid_step, small_step
 from .tokens import gather
 
 
@@ -37,6 +36,7 @@ class Sampler:
     residual. schedule: as it came out; adaptive switching decides it on the way. hybrid_steps: with the large model on
     masked tokens, until now. choose: scores [B, N] and M to the mask.
 
+    Iterate in inference mode.
     Source: HybridStitch, arXiv 2603.07815, section 3; the README has it as a table.
     """
 
@@ -52,29 +52,31 @@ class Sampler:
         self.schedule = plan.schedule
         self.hybrid_steps = 0
         self._models, self._state, self._levels, self._plan, self._choose = models, state, levels, plan, choose
+        self._estimates = plan.adaptive is not None or (plan.has_hybrid and plan.score is Score.CHANGE)
 
     def __iter__(self) -> Iterator[Step]:
         models, state, carry = self._models, self._state, False
         state.refined.zero_()
         for index in range(self.schedule.steps):
-            with torch.inference_mode():
-                state.level.copy_(self._levels[index])
-                state.index.fill_(index)
-                stage, full = self.schedule.stage(index), self.schedule.runs_full(index)
-                if full:
-                    full_step(models, state)
-                elif stage is Stage.HYBRID:
-                    hybrid_step(models, state, carry=carry)
-                    self.hybrid_steps += 1
-                else:
-                    small_step(models, state, carry=carry)
+            state.level.copy_(self._levels[index])
+            state.index.fill_(index)
+            stage, full = self.schedule.stage(index), self.schedule.runs_full(index)
+            if full:
+                full_step(models, state)
+            elif stage is Stage.HYBRID:
+                hybrid_step(models, state, carry=carry)
+                self.hybrid_steps += 1
+            else:
+                small_step(models, state, carry=carry)
+            if self._estimates:
+                estimate(state)
                 self._adapt(index)
-                if self.schedule.hands_over(index):
-                    carry = self._plan.residual is not None
-                    self._hand_over(index, carry=carry)
-                if full:
-                    state.full_estimate.copy_(state.estimate)
-                advance(state)
+            if self.schedule.hands_over(index):
+                carry = self._plan.residual is not None
+                self._hand_over(index, carry=carry)
+            if self._estimates and full:
+                state.full_estimate.copy_(state.estimate)
+            advance(state)
             yield Step(index, stage, full)
 
     def _hand_over(self, index: int, *, carry: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated, get_type_hints
 
 import torch
@@ -17,7 +18,8 @@ class State:
     leaves F = N - M frozen. They stay where they are, so that a step can be captured once and replayed.
 
     x: the noisy latent. velocity: the step's, as stitched and corrected. estimate: its clean-image estimate
-    x0 = x - sigma * velocity, for previews. before, full_estimate: those of the last step and of the last full one.
+    x0 = x - sigma * velocity, where a plan looks at it; before, full_estimate: those of the last step and of the last
+    full one.
     sketch, hard: what the small and the large model say in a hybrid step.
     level: sigma, the next step's sigma and the timestep. index: the step's number, from 0.
     difference, measured_at: the carried residual, and the sigma at which each token's was measured.
@@ -42,21 +44,25 @@ class State:
     frozen: Annotated[Tensor, "B", "F"]
     refined: Annotated[Tensor, "B", "N"]
 
-    @property
+    @cached_property
     def sigma(self) -> Tensor:
         return self.level[0]
 
-    @property
+    @cached_property
     def next_sigma(self) -> Tensor:
         return self.level[1]
 
-    @property
+    @cached_property
     def timestep(self) -> Tensor:
         return self.level[2]
 
-    @property
+    @cached_property
     def mask(self) -> Mask:
         return Mask(self.computed, self.frozen)
+
+    def preview(self) -> Tensor:
+        """[B, N, W]: the clean-image estimate of the step that has just been made."""
+        return self.x - self.next_sigma * self.velocity
 
 
 STATE: dict[str, tuple[tuple[str | int, ...], torch.dtype]] = {

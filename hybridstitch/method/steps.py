@@ -42,7 +42,6 @@ class Models(Protocol):
 def full_step(models: Models, state: State) -> None:
     """The large model on every token."""
     models.large(state.x, state.timestep, state.velocity)
-    _estimate(state)
 
 
 def hybrid_step(models: Models, state: State, *, carry: bool) -> None:
@@ -58,7 +57,6 @@ def hybrid_step(models: Models, state: State, *, carry: bool) -> None:
         state.velocity.copy_(state.sketch)
     stitch(state.velocity, state.hard, state.computed)
     state.refined.scatter_add_(1, state.computed, torch.ones_like(state.computed, dtype=state.refined.dtype))
-    _estimate(state)
 
 
 def small_step(models: Models, state: State, *, carry: bool) -> None:
@@ -68,7 +66,6 @@ def small_step(models: Models, state: State, *, carry: bool) -> None:
         residual.correct(state)
     else:
         state.velocity.copy_(state.sketch)
-    _estimate(state)
 
 
 def hand_over(models: Models, state: State, *, score: Score | None, carry: bool) -> Tensor | None:
@@ -89,11 +86,12 @@ def hand_over(models: Models, state: State, *, score: Score | None, carry: bool)
     return scores
 
 
+def estimate(state: State) -> None:
+    """The clean-image estimate of the velocity at hand; that of the step before goes to `before`."""
+    state.before.copy_(state.estimate)
+    torch.sub(state.x, state.sigma * state.velocity, out=state.estimate)
+
+
 def advance(state: State) -> None:
     """An Euler step of the rectified flow, to the next sigma."""
     state.x.add_((state.next_sigma - state.sigma) * state.velocity)
-
-
-def _estimate(state: State) -> None:
-    state.before.copy_(state.estimate)
-    torch.sub(state.x, state.sigma * state.velocity, out=state.estimate)

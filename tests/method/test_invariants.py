@@ -7,6 +7,7 @@ from small_pair import SmallPair
 from hybridstitch.method.masks import Mask, hardest
 from hybridstitch.method.plan import Plan, Score
 from hybridstitch.method.schedule import Schedule, Stage
+from hybridstitch.method.state import STATE
 from hybridstitch.method.tokens import gather, unpatchify
 from hybridstitch.runtime.engine_models import EngineModels
 
@@ -156,7 +157,7 @@ def test_the_carried_residual_changes_only_what_the_large_model_does_not_compute
         sampler, state = pair.sampler(plan(residual=exponent))
         for step in sampler:
             if step.index == 2:  # the first hybrid step
-                first[exponent] = state.estimate.clone()
+                first[exponent] = state.preview()
                 mask = state.mask
     assert torch.equal(gather(first[None], mask.computed), gather(first[3.0], mask.computed))
     assert not torch.equal(gather(first[None], mask.frozen), gather(first[3.0], mask.frozen))
@@ -214,6 +215,6 @@ def test_each_image_of_a_batch_has_its_own_guidance_and_residual_exponent():
 
 def test_every_tensor_of_a_run_stays_where_it_is():
     sampler, state = SmallPair().sampler(plan(refresh_every=1, residual=2.0))
-    before = {name: tensor.data_ptr() for name, tensor in vars(state).items()}
+    before = {name: getattr(state, name).data_ptr() for name in STATE}
     for _ in sampler:
-        assert {name: tensor.data_ptr() for name, tensor in vars(state).items()} == before
+        assert {name: getattr(state, name).data_ptr() for name in STATE} == before

@@ -7,6 +7,7 @@ import pytest
 from function_engine import Tampered
 
 from hybridstitch import Failure, HybridStitchError, Picture
+from hybridstitch.method.state import STATE
 
 PROMPTS = [
     "a large striped red star left of a small plain white circle on a navy background",
@@ -51,7 +52,8 @@ def test_calls_are_bound_once_for_each_kind_of_step_and_memory_stays_where_it_is
     drawn(pipe, batch)
     assert counted == once
     (workspace,) = pipe._workspaces.values()
-    tensors = [vars(workspace.state), workspace.fresh, workspace.frozen, workspace.sides]
+    state = {name: getattr(workspace.state, name) for name in STATE}
+    tensors = [state, workspace.fresh, workspace.frozen, workspace.sides]
     addresses = [{name: tensor.data_ptr() for name, tensor in group.items()} for group in tensors]
     drawn(pipe, pipe.resolve(PROMPTS[1:2], seed=4, **{**HYBRID, "hybrid_steps": 4}, guidance=5.0, residual=1.0))
     assert counted == once  # another draw of the same shape

@@ -18,6 +18,7 @@ from hybridstitch.engines.store.folder import Store
 from hybridstitch.method.guidance import halves
 from hybridstitch.method.masks import masked_count
 from hybridstitch.method.size import Size
+from hybridstitch.method.state import STATE
 from hybridstitch.pairs.plans import make_plan
 from hybridstitch.runtime.memory import predict
 from hybridstitch.runtime.workspace import Shape, Workspace
@@ -63,7 +64,7 @@ def test_the_tensors_of_a_run_are_those_that_were_predicted(manifests, engine, m
     predicted = predict(manifests, recipe, plan, Size.parse("32x32"), BATCH)
     keys = [*workspace.fresh.values(), *workspace.frozen.values(), *session._spare.values()]
     assert predicted.keys_values == sum(tensor.nbytes for tensor in keys) > 0
-    others = [*vars(workspace.state).values(), *workspace.sides.values()]
+    others = [*(getattr(workspace.state, name) for name in STATE), *workspace.sides.values()]
     assert predicted.latents == sum(tensor.nbytes for tensor in others) > 0
 
 
