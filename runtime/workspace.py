@@ -15,7 +15,6 @@ from torch import Tensor
 from hybridstitch.engines.executors.engine import BoundCall, Session
 from hybridstitch.engines.store.manifest import Manifest
 from hybridstitch.method.geometry import Geometry
-from hybridstitch.method.guidance import write_doubled
 from hybridstitch.method.settings import SETTINGS
 from hybridstitch.method.size import Size
 from hybridstitch.method.state import STATE, State
@@ -120,6 +119,22 @@ def specification(manifests: Mapping[str, Manifest], shape: Shape) -> Specificat
     )
 
 
+@dataclass(frozen=True)
+class Call:
+    """An engine call of one kind of step, and the tensors at its ends.
+
+    model: "large" or "small". tokens: [halves, B, M, W], what is read, seen as both halves of a guided batch.
+    timestep: [R], the model's. velocity: [R, M, W], what is written. peaks: [steps, R], the model's.
+    """
+
+    model: str
+    bound: BoundCall
+    tokens: Tensor
+    timestep: Tensor
+    velocity: Tensor
+    peaks: Tensor
+
+
 class Workspace:
     """The tensors of a specification, and the calls of each kind of step bound to them.
 
@@ -146,7 +161,7 @@ class Workspace:
         self.fresh, self.frozen = _allocate(spec.fresh, device), _allocate(spec.frozen, device)
         self.sides = _allocate(spec.sides, device)
         for model, table in positions.items():
-            write_doubled(table[None], self.sides[f"{model}.position"])
+            self.sides[f"{model}.position"].copy_(table)
         nothing = _no_keys(manifests["large"], shape.rows, device)
         self.large = self._bind(sessions["large"], "large", "large", nothing, self.fresh)
         self.masked = self._bind(sessions["large"], "masked", "large", self.frozen, {}) if shape.masked else None
@@ -164,16 +179,24 @@ class Workspace:
 
     def _bind(
         self, session: Session, call: str, model: str, frozen: Mapping[str, Tensor], kept: Mapping[str, Tensor]
-    ) -> BoundCall:
+    ) -> Call:
+        tokens, velocity = self.sides[f"{call}.tokens"], self.sides[f"{call}.velocity"]
         inputs = {
-            "tokens": self.sides[f"{call}.tokens"],
+            "tokens": tokens,
             "position": self.sides[f"{call}.position"],
             "text": self.sides["text"],
             "pooled": self.sides["pooled"],
             "timestep": self.sides[f"{model}.timestep"],
             **frozen,
         }
-        return session.bind(inputs, {"velocity": self.sides[f"{call}.velocity"], **kept})
+        return Call(
+            model=model,
+            bound=session.bind(inputs, {"velocity": velocity, **kept}),
+            tokens=tokens.unflatten(0, (-1, self.shape.images)),
+            timestep=inputs["timestep"],
+            velocity=velocity,
+            peaks=self.sides[f"{model}.peaks"],
+        )
 
 
 def _geometry(manifest: Manifest) -> Geometry:

@@ -16,16 +16,6 @@ def halves(scale: float) -> int:
     return 2 if is_guided(scale) else 1
 
 
-def write_doubled(tensor: Tensor, out: Tensor) -> None:
-    """[B, ...] into [2B, ...], the same for both halves, or into [B, ...] where there is no guidance."""
-    out.unflatten(0, (-1, tensor.shape[0])).copy_(tensor)
-
-
-def doubled(tensor: Tensor, rows: int) -> Tensor:
-    """[B, ...] -> [rows, ...], the same for both halves; itself where there is no guidance."""
-    return tensor if rows == tensor.shape[0] else torch.cat([tensor, tensor])
-
-
 def guide(velocity: Tensor, scale: Tensor, out: Tensor) -> None:
     """[2B, M, W] into out [B, M, W] in float32: negative + scale * (positive - negative); [B, M, W] as it is.
 

@@ -6,6 +6,9 @@ that a latent stays in token space from the first step to the last.
 
 from __future__ import annotations
 
+import math
+
+import torch
 from torch import Tensor
 
 
@@ -25,6 +28,21 @@ def unpatchify(tokens: Tensor, patch: int, rows: int, columns: int) -> Tensor:
 def gather(tokens: Tensor, index: Tensor) -> Tensor:
     """Rows [B, M, ...] of tokens [B, N, ...] at index [B, M]."""
     return tokens.gather(1, index.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))
+
+
+def row_index(index: Tensor, tensor: Tensor) -> Tensor:
+    """Where the tokens at index [B, F] lie in a tensor [R, ..., N, D] whose rows are seen as one list; R is B, or 2B
+    with both halves of a guided batch."""
+    *lists, count, _ = tensor.shape
+    starts = torch.arange(math.prod(lists), device=index.device).reshape(lists) * count
+    index = index.repeat(lists[0] // index.shape[0], 1)
+    return (starts[..., None] + index.reshape(lists[0], *[1] * (len(lists) - 1), -1)).flatten()
+
+
+def pick_rows(tensor: Tensor, rows: Tensor, out: Tensor) -> None:
+    """The rows of a tensor [R, ..., N, D], by `row_index`, to out [R, ..., F, D]. It copies rows where a gather would
+    look up each value: ten times faster on a CPU."""
+    torch.index_select(tensor.flatten(0, -2), 0, rows, out=out.flatten(0, -2))
 
 
 def stitch(tokens: Tensor, rows: Tensor, index: Tensor) -> Tensor:

@@ -5,10 +5,10 @@ import torch
 from diffusers.models.embeddings import PatchEmbed
 
 from hybridstitch.method import residual
-from hybridstitch.method.guidance import doubled, guide, halves, write_doubled
+from hybridstitch.method.guidance import guide, halves
 from hybridstitch.method.masks import hardest, masked_count, relative_change
 from hybridstitch.method.state import STATE, State
-from hybridstitch.method.tokens import crop_positions, gather, patchify, stitch, unpatchify
+from hybridstitch.method.tokens import crop_positions, gather, patchify, pick_rows, row_index, stitch, unpatchify
 
 
 def test_patchify_and_back_is_the_same_latent():
@@ -64,6 +64,17 @@ def test_gather_and_stitch_undo_each_other():
     assert torch.equal(stitch(tokens, rows, index), tokens)
 
 
+def test_rows_are_picked_for_both_halves_and_every_head_alike():
+    keys, index = torch.randn(4, 3, 5, 2), torch.tensor([[4, 0], [1, 2]])
+    out = torch.empty(4, 3, 2, 2)
+    pick_rows(keys, row_index(index, keys), out)
+    for row in range(4):
+        assert torch.equal(out[row], keys[row][:, index[row % 2]])
+    positions, picked = torch.randn(2, 5, 7), torch.empty(2, 2, 7)
+    pick_rows(positions, row_index(index, positions), picked)
+    assert torch.equal(picked, gather(positions, index))
+
+
 def guided(velocity, scale):
     out = torch.empty(velocity.shape[0] // 2, *velocity.shape[1:])
     guide(velocity, torch.full((len(out), 1, 1), scale), out)
@@ -78,15 +89,6 @@ def test_guidance_is_the_diffusers_formula_and_none_up_to_one():
     guide(velocity, torch.ones(4, 1, 1), out)
     assert torch.equal(out, velocity)
     assert [halves(scale) for scale in (0.0, 1.0, 1.5)] == [1, 1, 2]
-
-
-def test_both_halves_of_a_guided_batch_have_the_same_rows():
-    tensor = torch.randn(2, 3, 2)
-    assert doubled(tensor, 2) is tensor
-    assert torch.equal(doubled(tensor, 4)[2:], tensor)
-    out = torch.empty(4, 3, 2)
-    write_doubled(tensor, out)
-    assert torch.equal(out, doubled(tensor, 4))
 
 
 def test_guiding_before_or_after_the_stitch_is_the_same():
