@@ -33,8 +33,8 @@ class Phase:
     picture: int
     budget: Budget
     optimization: Optimization
-    noise_shift: float = 1.5  # as in the scheduler: above 1 draws more of the noisy end
-    geometry_weight: float = 0.1  # of the loss of the geometry, beside that of the velocity
+    noise_shift: float = 1.0  # as in the scheduler: above 1 draws more of the noisy end
+    geometry_weight: float = 0.5  # of the loss of the geometry, beside that of the velocity
     empty_share: float = 0.1  # captions replaced by the empty prompt, for guidance
 
 
