@@ -48,8 +48,8 @@ class RunningBatch:
         try:
             with self._pipe.drawing(requests, watch) as drawing:
                 self._step_through(drawing)
-                if self.running:
-                    self._finish(drawing.finish()[: len(self._tickets)])
+                outcomes = drawing.finish() if self.running else []
+            self._finish(outcomes[: len(self._tickets)])
         except HybridStitchError as error:
             self._fail(str(error))
         except Exception as error:  # whatever an engine raises is told to those who wait for it
@@ -78,10 +78,10 @@ class RunningBatch:
                 self._end(ticket, failure)
 
     def _finish(self, outcomes: Sequence[Picture | Failure]) -> None:
-        self.drawn = any(isinstance(outcome, Picture) for outcome in outcomes)
-        if not self.drawn and isinstance(first := outcomes[0], Failure):
-            self.problem = first.error
-        for ticket, outcome in zip(self._tickets, outcomes, strict=True):
+        errors = [outcome.error for outcome in outcomes if isinstance(outcome, Failure)]
+        self.drawn = len(errors) < len(outcomes)
+        self.problem = errors[0] if errors and not self.drawn else None
+        for ticket, outcome in zip(self._tickets, outcomes, strict=False):  # none, when nobody was left
             if ticket in self.running:
                 self._end(ticket, NotDrawn(outcome.error) if isinstance(outcome, Failure) else outcome)
 
