@@ -1,10 +1,15 @@
 """The scripts behind the documents' figures do what they say, at a tiny size."""
 
+import os
+import threading
+import time
+
 import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks import machine, methods, picture_hashes
+from benchmarks import machine, methods, picture_hashes, serving
+from benchmarks.fronts import Wanted
 from training.world import held_out, read_caption
 
 
@@ -42,3 +47,35 @@ def test_pictures_that_changed_or_came_or_went_are_named():
     now = {"large 128x128 1 of 1": "a", "small 128x128 1 of 1": "x", "new": "d"}
     assert picture_hashes.differences(before, now) == ["gone", "new", "small 128x128 1 of 1"]
     assert not picture_hashes.differences(now, dict(now))
+
+
+class Crowded:
+    """A front that has room for two; every picture is its seed."""
+
+    def __init__(self, wrong=False):
+        self.process, self.wrong, self.places = os.getpid(), wrong, threading.Semaphore(2)
+
+    def draw(self, wanted):
+        if not self.places.acquire(blocking=False):
+            return None
+        time.sleep(0.002)
+        self.places.release()
+        return b"another" if self.wrong and wanted.seed == 2 else bytes([wanted.seed])
+
+
+EXPECTED = {Wanted("a star", seed, "128x128", ()): bytes([seed]) for seed in range(4)}
+
+
+def test_every_request_of_a_load_test_is_counted_as_drawn_or_refused(monkeypatch):
+    monkeypatch.setattr(serving, "PAUSE", 0.001)
+    found = serving.load(Crowded(), EXPECTED, requests=200, clients=8)
+    assert found["drawn"] + found["refused"] == found["requests"] == 200
+    assert found["drawn"] > 0 < found["refused"]
+    assert 0.002 <= found["p50"] <= found["p95"] <= found["p99"]
+    assert len(found["memory_mib"]) == 2
+
+
+def test_a_load_test_ends_with_an_error_when_a_picture_is_another(monkeypatch):
+    monkeypatch.setattr(serving, "PAUSE", 0.001)
+    with pytest.raises(RuntimeError, match=r"another picture than expected of .*seed=2"):
+        serving.load(Crowded(wrong=True), EXPECTED, requests=100, clients=2)
