@@ -37,6 +37,9 @@ cpp: $(READY)  ## build the C++ library and its example server in build/cpp (nee
 	cmake -S runtime/cpp -B build/cpp -DHYBRIDSTITCH_EXAMPLE=ON -DPython3_EXECUTABLE="$(CURDIR)/$(BIN)/python"
 	cmake --build build/cpp
 
+serve: engines  ## draw over HTTP: a page and OpenAI's images API on http://127.0.0.1:8000
+	$(BIN)/hybridstitch-trt serve --pair "$(PAIR)" --backend $(BACKEND)
+
 train: $(READY)  ## train the demo pair from nothing (many hours on a CPU; goes on where it stopped)
 	$(BIN)/python -m training
 

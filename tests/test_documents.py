@@ -16,6 +16,7 @@ from hybridstitch.method.settings import SETTINGS
 
 ROOT = Path(__file__).parents[1]
 GUIDE = (ROOT / "docs" / "engines.md").read_text()
+SERVING = (ROOT / "docs" / "serving.md").read_text()
 
 
 def commands(top: argparse.ArgumentParser, name: str = "") -> dict[str, argparse.ArgumentParser]:
@@ -43,6 +44,13 @@ def test_the_guide_to_engines_names_every_option(command):
 def test_the_guide_to_engines_names_no_option_that_is_not_there():
     known = set().union(*map(flags, commands(parser()).values()))
     assert set(re.findall(r"--[a-z][a-z-]+", GUIDE)) <= known
+
+
+def test_the_guide_to_serving_names_every_option_and_no_other():
+    rows = set(re.findall(r"--[a-z][a-z-]+", "".join(re.findall(r"^\| (`--[^|]*) \|", SERVING, re.M))))
+    assert rows == flags(commands(parser())["serve"])
+    known = set().union(*map(flags, commands(parser()).values()))
+    assert set(re.findall(r"--[a-z][a-z-]+", SERVING)) <= known | {"--help"}
 
 
 def test_every_key_of_a_full_recipe_is_explained():

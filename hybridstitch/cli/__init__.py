@@ -12,7 +12,7 @@ from pathlib import Path
 
 from hybridstitch.method.errors import HybridStitchError
 
-from . import build, doctor, engines, inspect, run, verify
+from . import build, doctor, engines, inspect, run, serve, verify
 from .arguments import Parser
 
 
@@ -25,6 +25,7 @@ def parser() -> Parser:
     top.add_argument("--version", action="version", version=f"hybridstitch-trt {build.version()}")
     commands = top.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
     run.add_to(commands)
+    serve.add_to(commands)
     build.add_export_to(commands)
     build.add_build_to(commands)
     verify.add_to(commands)

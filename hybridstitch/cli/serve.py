@@ -1,0 +1,127 @@
+"""`hybridstitch-trt serve`: pictures over HTTP."""
+
+from __future__ import annotations
+
+import argparse
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from hybridstitch.method.errors import HybridStitchError
+from hybridstitch.method.numbers import finite, whole
+from hybridstitch.pairs.recipe import Recipe
+
+from .arguments import DEFAULT_PAIR, Parser, add_backend, add_pair, add_threads, checked, place
+from .build import version
+from .run import quiet
+
+NEEDED = ("fastapi", "uvicorn", "prometheus_client")
+
+
+def add_to(commands: Any) -> None:
+    parser: Parser = commands.add_parser(
+        "serve",
+        help="draw pictures over HTTP",
+        description="Answer POST /v1/images/generations, in the shape of OpenAI's images API, and show a page to draw "
+        "on.",
+    )
+    parser.set_defaults(call=serve)
+    add_pair(parser)
+    add_backend(parser)
+    parser.add_argument(
+        "--engines",
+        type=place,
+        metavar="DIR",
+        help="where they were built (default: build/PAIR/BACKEND); plans can run code: name only folders you trust",
+    )
+    parser.add_argument("--device", metavar="NAME", help="such as cuda:1 (default: the CPU, or the backend's GPU)")
+    add_threads(parser)
+
+    net = parser.add_argument_group("who may ask, and where")
+    net.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this machine alone)"
+    )
+    net.add_argument(
+        "--port", type=_whole("port", 0, 65535), default=8000, metavar="N", help="default: 8000; 0: a free one"
+    )
+    net.add_argument("--api-key-file", type=place, metavar="FILE", help="keys that /v1/... asks for, one a line")
+
+    queue = parser.add_argument_group("how requests wait")
+    queue.add_argument(
+        "--max-queue",
+        type=_whole("max-queue", 1, 100000),
+        default=16,
+        metavar="N",
+        help="pictures that wait, at most (default: 16)",
+    )
+    queue.add_argument(
+        "--max-batch", type=_whole("max-batch", 1, 64), metavar="N", help="pictures drawn together, at most"
+    )
+    queue.add_argument(
+        "--max-delay",
+        type=_seconds("max-delay", 0),
+        default=0.02,
+        metavar="SECONDS",
+        help="how long a picture waits for others to be drawn with (default: 0.02)",
+    )
+    queue.add_argument(
+        "--timeout",
+        type=_seconds("timeout", 0.001),
+        metavar="SECONDS",
+        help="how long a picture may take, its wait included (default: any time)",
+    )
+    parser.add_argument(
+        "--log-prompts", action="store_true", help="write prompts into the log, which has none otherwise"
+    )
+
+
+def serve(arguments: argparse.Namespace) -> None:
+    """Check everything, listen, load, answer until a signal comes."""
+    if missing := [name for name in NEEDED if find_spec(name) is None]:
+        raise HybridStitchError(f"serving needs {', '.join(missing)}: pip install 'hybridstitch-trt[serve]'")
+    recipe = Recipe.load(arguments.pair or DEFAULT_PAIR)
+    quiet()
+    from hybridstitch.runtime.serving.http.front import Front
+    from hybridstitch.runtime.serving.http.gate import read_keys
+    from hybridstitch.runtime.serving.http.logs import log_as_json
+    from hybridstitch.runtime.serving.http.server import listen
+    from hybridstitch.runtime.serving.http.server import serve as answer
+    from hybridstitch.runtime.serving.service import Service
+
+    keys = read_keys(Path(arguments.api_key_file)) if arguments.api_key_file else ()
+    log_as_json()
+    front = Front(
+        recipe,
+        arguments.backend,
+        version(),
+        max_queue=arguments.max_queue,
+        timeout=arguments.timeout,
+        log_prompts=arguments.log_prompts,
+    )
+    load = partial(
+        Service.load,
+        recipe.argument,
+        engines=arguments.engines,
+        backend=arguments.backend,
+        device=arguments.device,
+        threads=arguments.threads,
+        max_queue=arguments.max_queue,
+        max_batch=arguments.max_batch,
+        max_delay=arguments.max_delay,
+    )
+    answer(front, load, listen(arguments.host, arguments.port), keys)
+
+
+def _whole(name: str, least: int, most: int) -> Any:
+    return checked(int, partial(whole, name, span=range(least, most + 1)))
+
+
+def _seconds(name: str, least: float) -> Any:
+    def check(value: Any) -> float:
+        seconds = finite(name, value)
+        if seconds < least:
+            raise HybridStitchError(f"{name} must be at least {least:g} seconds, not {seconds:g}")
+        return seconds
+
+    return checked(float, check)

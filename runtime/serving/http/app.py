@@ -1,0 +1,104 @@
+"""The HTTP application: routes, the page, and errors in one form."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.exceptions import HTTPException
+from starlette.responses import HTMLResponse, Response
+
+from . import images
+from .errors import ApiError, ErrorBody, of_routing, of_validation
+from .front import Front
+from .gate import Gate
+from .replies import error_reply, json_reply
+from .schema import ImageRequest
+
+PAGE = Path(__file__).with_name("page") / "index.html"
+PAGE_HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
+    "img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-cache",
+}
+
+
+def create_app(front: Front, keys: Sequence[bytes] = ()) -> FastAPI:
+    """The application over a front whose service may still be loading.
+
+    keys: see `Gate`.
+    """
+    app = FastAPI(
+        title="hybridstitch-trt",
+        version=front.version,
+        summary="Pictures by a large and a small model together, in the shape of OpenAI's images API.",
+        redoc_url=None,
+    )
+    app.state.front = front
+    app.include_router(images.router)
+    _add_routes(app, front)
+    _add_errors(app)
+    app.add_middleware(Gate, keys=keys)
+    return app
+
+
+def _add_routes(app: FastAPI, front: Front) -> None:
+    @app.get("/v1/models", summary="The pair that is served")
+    async def models() -> Response:
+        """One model, with its sizes, methods and their settings."""
+        return json_reply({"object": "list", "data": [front.model]})
+
+    @app.get("/v1/models/{name}", summary="The pair, by its name", responses={"default": {"model": ErrorBody}})
+    async def model(name: str) -> Response:
+        if name != front.recipe.name:
+            raise ApiError("model_not_found", f"there is no model {name!r:.80}; this is {front.recipe.name}", "model")
+        return json_reply(front.model)
+
+    @app.get("/health", summary="Whether the process is alive")
+    async def health() -> Response:
+        return json_reply({"status": "alive"})
+
+    @app.get("/ready", summary="Whether pictures can be had: a real inference succeeded lately")
+    async def ready() -> Response:
+        front.ready_service()
+        return json_reply({"status": "ready"})
+
+    @app.get("/metrics", summary="Counters for Prometheus")
+    async def metrics() -> Response:
+        return Response(front.metrics.exposition(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    @app.get("/", include_in_schema=False)
+    async def page() -> Response:
+        return HTMLResponse(PAGE.read_text(encoding="utf-8"), headers=PAGE_HEADERS)
+
+
+def _add_errors(app: FastAPI) -> None:
+    known = list(ImageRequest.model_fields)
+
+    def told(request: Request, error: ApiError) -> Response:
+        request.state.log["code"] = error.code
+        return error_reply(error)
+
+    async def refused(request: Request, error: Any) -> Response:
+        return told(request, error)
+
+    async def invalid(request: Request, error: Any) -> Response:
+        return told(request, of_validation(error.errors(), known))
+
+    async def astray(request: Request, error: Any) -> Response:
+        reply = told(request, of_routing(error, request.url.path))
+        reply.headers.update(error.headers or {})
+        return reply
+
+    async def broken(request: Request, error: Any) -> Response:
+        return told(request, ApiError("internal_error", "the server has a bug: its log says more"))
+
+    app.add_exception_handler(ApiError, refused)
+    app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(HTTPException, astray)
+    app.add_exception_handler(Exception, broken)

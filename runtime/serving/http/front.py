@@ -1,0 +1,55 @@
+"""What the routes stand on: the recipe at once, the service as soon as it is loaded."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from hybridstitch.pairs.recipe import Recipe
+from hybridstitch.runtime.serving.service import Service
+
+from .errors import ApiError
+from .metrics import Metrics
+from .models import describe
+
+
+@dataclass
+class Front:
+    """One server's state.
+
+    version: of this package. max_queue: pictures that wait, at most. timeout: seconds that a picture may take, its wait
+    included; None: any. log_prompts: whether log lines have them. service: None while it is loading. failure: what
+    ended its loading.
+    """
+
+    recipe: Recipe
+    backend: str
+    version: str
+    max_queue: int = 16
+    timeout: float | None = None
+    log_prompts: bool = False
+    created: int = field(default_factory=lambda: int(time.time()))
+    metrics: Metrics = field(default_factory=Metrics)
+    service: Service | None = None
+    failure: BaseException | None = None
+
+    @property
+    def model(self) -> dict[str, Any]:
+        return describe(self.recipe, self.created)
+
+    def open(self, service: Service) -> None:
+        """Serve with it from now on."""
+        self.metrics.watch(service)
+        self.service = service
+
+    def ready_service(self) -> Service:
+        """
+        Raises:
+            ApiError: there is none yet, or its engines fail.
+        """
+        if self.service is None:
+            raise ApiError("not_ready", "the engines are loading; try again later")
+        if not self.service.ready:
+            raise ApiError("not_ready", f"not ready: {self.service.problem or 'no inference succeeded lately'}")
+        return self.service

@@ -1,0 +1,84 @@
+"""The server: the port first, then the engines; and an end that answers what it has taken."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+from collections.abc import Callable, Sequence
+from types import FrameType
+
+import uvicorn
+
+from hybridstitch.method.errors import HybridStitchError
+from hybridstitch.runtime.serving.service import Service
+
+from .app import create_app
+from .front import Front
+from .logs import log
+
+KEEP_ALIVE = 75
+"""Seconds that an idle connection is kept: longer than proxies keep theirs, so that they do not meet a closed one."""
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens.
+
+    Raises:
+        HybridStitchError: no such address, or the port is taken.
+    """
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as error:
+        raise HybridStitchError(f"cannot listen on {host}:{port}: {error.strerror or error}") from None
+
+
+class Server(uvicorn.Server):
+    """uvicorn, whose signals end it and nothing else: the first stops accepting, a second does not wait."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self.force_exit = self.should_exit
+        self.should_exit = True
+
+
+def make_server(front: Front, keys: Sequence[bytes] = ()) -> Server:
+    """uvicorn over the application; `run(sockets=[...])` answers until `should_exit` is set."""
+    config = uvicorn.Config(
+        create_app(front, keys),
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        lifespan="off",
+        timeout_keep_alive=KEEP_ALIVE,
+    )
+    return Server(config)
+
+
+def serve(front: Front, load: Callable[[], Service], listening: socket.socket, keys: Sequence[bytes] = ()) -> None:
+    """Answer until a signal comes or loading fails; `load` runs meanwhile, and /health answers from the start.
+
+    Raises:
+        HybridStitchError, or what else `load` raised.
+    """
+    server = make_server(front, keys)
+    host, port = listening.getsockname()[:2]
+    log("listening", url=f"http://{f'[{host}]' if ':' in host else host}:{port}", pair=front.recipe.name)
+    threading.Thread(target=_load, args=(front, load, server), name="load", daemon=True).start()
+    server.run(sockets=[listening])
+    if front.failure is not None:
+        raise front.failure
+    if front.service is not None:
+        front.service.close(drain=not server.force_exit)
+    log("stopped")
+
+
+def _load(front: Front, load: Callable[[], Service], server: Server) -> None:
+    try:
+        front.open(load())
+    except BaseException as error:  # whatever it is, the main thread tells it
+        front.failure = error
+        server.should_exit = True
+        log("loading failed", level=logging.ERROR, error=str(error))
+    else:
+        log("ready")

@@ -1,0 +1,104 @@
+"""`hybridstitch-trt serve`: what it refuses, and how it begins and ends."""
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+import httpx2
+import pytest
+
+from hybridstitch.cli import main
+
+STAR = {"prompt": "a large striped red star on a navy background"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--port", "65536"], "port must be a whole number from 0 to 65535, not 65536"),
+        (["--max-queue", "0"], "max-queue must be a whole number from 1 to 100000, not 0"),
+        (["--max-batch", "0"], "max-batch must be a whole number from 1 to 64, not 0"),
+        (["--max-delay", "-1"], "max-delay must be at least 0 seconds, not -1"),
+        (["--timeout", "0"], "timeout must be at least 0.001 seconds, not 0"),
+        (["--timeout", "soon"], "timeout must be a number, not 'soon'"),
+        (["--api-key-file", "/nowhere"], "--api-key-file /nowhere: No such file"),
+        (["--pair", "nope"], "unknown pair 'nope'; known: demo"),
+        (["--host", "no.such.host.invalid"], "cannot listen on no.such.host.invalid:8000"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_bad_input_gets_one_line_and_exit_code_2(capsys, arguments, words):
+    try:
+        code = main(["serve", *arguments])
+    except SystemExit as stop:
+        code = stop.code
+    told = capsys.readouterr().err
+    assert code == 2
+    assert words in told
+    assert "Traceback" not in told
+
+
+def test_a_port_that_is_taken_is_told(capsys):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        assert main(["serve", "--port", port]) == 2
+    assert f"cannot listen on 127.0.0.1:{port}: Address already in use" in capsys.readouterr().err
+
+
+def test_without_the_extra_the_command_that_installs_it_is_told(capsys, monkeypatch):
+    monkeypatch.setattr("hybridstitch.cli.serve.find_spec", lambda name: None if name == "fastapi" else object())
+    assert main(["serve"]) == 2
+    told = capsys.readouterr().err
+    assert told == "hybridstitch-trt serve: serving needs fastapi: pip install 'hybridstitch-trt[serve]'\n"
+
+
+def start(*arguments: str) -> tuple[subprocess.Popen, str]:
+    """The command in a process of its own, and its address."""
+    command = [sys.executable, "-m", "hybridstitch.cli", "serve", "--port", "0", *arguments]
+    server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    assert server.stderr is not None
+    return server, json.loads(server.stderr.readline())["url"]
+
+
+def test_engines_that_cannot_be_loaded_end_it_with_one_line(tmp_path):
+    server, _ = start("--engines", str(tmp_path / "none"))
+    _, told = server.communicate(timeout=60)
+    assert server.returncode == 2
+    assert "Build it: hybridstitch-trt build" in told.splitlines()[-1]
+    assert "Traceback" not in told
+
+
+def test_it_is_alive_while_it_loads_and_a_signal_lets_it_finish_what_it_has_taken(demo_engines):
+    server, address = start("--engines", str(demo_engines), "--log-prompts")
+    try:
+        assert httpx2.get(f"{address}/health").status_code == 200
+        assert httpx2.get(f"{address}/ready").status_code == 503
+        while httpx2.get(f"{address}/ready").status_code == 503:
+            assert server.poll() is None
+            time.sleep(0.1)
+        answers = []
+
+        def ask():
+            answers.append(httpx2.post(f"{address}/v1/images/generations", json={**STAR, "seed": 7}, timeout=60))
+
+        asking = [threading.Thread(target=ask) for _ in range(2)]
+        for thread in asking:
+            thread.start()
+        while "hybridstitch_pictures_running 1.0" not in httpx2.get(f"{address}/metrics").text:
+            assert not answers
+        server.send_signal(signal.SIGTERM)
+        for thread in asking:
+            thread.join()
+        _, log = server.communicate(timeout=30)
+    finally:
+        server.kill()
+    assert [answer.status_code for answer in answers] == [200, 200]
+    assert server.returncode == 0, log
+    lines = [json.loads(line) for line in log.splitlines()]
+    assert [line["event"] for line in lines] == ["ready", "request", "request", "stopped"]
+    assert lines[1]["prompt"] == STAR["prompt"]
+    assert (lines[1]["seed"], lines[1]["status"]) == (7, 200)
