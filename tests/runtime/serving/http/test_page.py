@@ -64,7 +64,7 @@ def test_the_stage_and_the_preview_are_seen_on_the_way(ready, double):
     ready.fill("#prompt", STAR)
     ready.click("#draw")
     expect(ready.locator("#step")).to_have_text("step 9 of 28")
-    assert ready.inner_text("#stage").startswith("Hybrid stage: the large model refines")
+    assert ready.inner_text("#stage").startswith("Hybrid stage: the large model where it is hard")
     assert ready.text_content("#said") == ready.inner_text("#stage")
     assert ready.get_attribute("#picture", "alt").startswith("Unfinished picture, step 7 of 28")
     assert ready.get_attribute("#strip", "aria-valuenow") == "9"
