@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 
 import torch
@@ -18,11 +19,16 @@ from torch import Tensor
 from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.method.geometry import Geometry
 from hybridstitch.method.numbers import THREADS, whole
+from hybridstitch.method.size import Size
 from hybridstitch.models.component import COMPONENTS, REQUIRED, SOURCES
 from hybridstitch.models.weights import weight_files
 
 from .backends import find_backend, find_device, hardware
 from .executors.engine import Engine
+from .executors.split_engine import SplitEngine
+from .lengths import full_lengths
+from .plans import joined, plan_for
+from .profiles import SIZED
 from .store.folder import Store, default_folder
 from .store.manifest import Manifest, check_usable
 
@@ -31,11 +37,27 @@ from .store.manifest import Manifest, check_usable
 class FoundPair:
     """What is built of a pair, told from manifests alone; whether it can run here is not known.
 
-    manifests: by component, in the order in which components are built.
+    plans: by component, in the order in which components are built; several where each size has its own.
     """
 
     store: Store
-    manifests: Mapping[str, Manifest]
+    plans: Mapping[str, tuple[Manifest, ...]]
+
+    @cached_property
+    def manifests(self) -> Mapping[str, Manifest]:
+        """By component, that of all its plans together."""
+        return {component: joined(plans) for component, plans in self.plans.items()}
+
+    def needed(self, size: Size, batch: int) -> dict[str, Manifest]:
+        """The plan of each component that draws pictures of a size.
+
+        Raises:
+            HybridStitchError: a size that the model cannot draw.
+        """
+        return {
+            component: plan_for(plans, full_lengths(plans[0].inputs, self.geometry, size, batch))
+            for component, plans in self.plans.items()
+        }
 
     @property
     def folder(self) -> Path:
@@ -61,21 +83,32 @@ class BuiltPair(FoundPair):
     threads: int | None = None
 
     def engine(self, component: str) -> Engine:
-        """Open one engine.
+        """Open one engine; one of several plans opens each when a call needs it.
+
+        Raises:
+            HybridStitchError: as `open_plan`.
+        """
+        plans = self.plans[component]
+        return self.open_plan(plans[0]) if len(plans) == 1 else SplitEngine(plans, self.open_plan, device=self.device)
+
+    def open_plan(self, manifest: Manifest) -> Engine:
+        """Open one of the pair's plans.
 
         Raises:
             HybridStitchError: the backend cannot read the plan, memory does not hold it, or a build has replaced the
                 pair since it was checked.
         """
-        manifest, backend = self.manifests[component], find_backend(self.store.backend)
+        backend = find_backend(self.store.backend)
         self._require_files(manifest)
+        if manifest.part:
+            self.store.check_files(manifest)  # again: it may be long since the pair was opened
         if backend.name == "torch":
             from .executors.torch_engine import TorchEngine  # a slow import
 
             return TorchEngine(manifest, device=self.device, threads=self.threads)
         plan = self.store.file(manifest, "plan")
         if plan is None:
-            raise HybridStitchError(f"{self.folder / component} has no plan. Build it again: {self.store.rebuild}")
+            raise HybridStitchError(f"{self.folder / manifest.name} has no plan. Build it again: {self.store.rebuild}")
         if backend.is_tensorrt:
             from .executors.tensorrt_engine import TensorRTEngine  # only where there is a GPU
 
@@ -90,7 +123,7 @@ class BuiltPair(FoundPair):
         Raises:
             HybridStitchError: it is no transformer, or a build has replaced the pair since it was checked.
         """
-        manifest = self.manifests[component]
+        manifest = self.plans[component][0]  # each has the whole table
         path = self.store.file(manifest, "position")
         if path is None:
             raise HybridStitchError(f"the {component} engine has no position table: it is no transformer")
@@ -100,7 +133,7 @@ class BuiltPair(FoundPair):
     def _require_files(self, manifest: Manifest) -> None:
         paths = [self.store.file(manifest, role) for role in manifest.files]
         if gone := [path for path in paths if path is not None and not path.is_file()]:
-            raise HybridStitchError(f"{gone[0]} is gone: the pair was built again while it was opened; try once more")
+            raise HybridStitchError(f"{gone[0]} is gone: the pair was built again since it was opened; open it again")
 
 
 def find_pair(
@@ -110,6 +143,7 @@ def find_pair(
     backend: str,
     needed: Sequence[str] = REQUIRED,
     argument: str | None = None,
+    split: bool | None = None,
 ) -> FoundPair:
     """What is built of a pair; nothing of a plan is read.
 
@@ -117,21 +151,27 @@ def find_pair(
         folder: where it was built; by default build/<pair>/<backend>.
         needed: the components that must be there; others are found where they are.
         argument: what names the pair on the command line, for messages; by default its name.
+        split: whether the recipe asks for a plan for each size; None: whichever is built.
 
     Raises:
-        HybridStitchError: an unknown backend; a component that is not built, or of another pair, or whose manifest is
-            not of this version; the message has the command that builds it.
+        HybridStitchError: an unknown backend; a component that is not built, or of another pair, or split otherwise, or
+            whose manifest is not of this version; the message has the command that builds it.
     """
     place = Path(folder) if folder is not None else default_folder(pair, backend)
     store = Store(place, pair=pair, backend=find_backend(backend).name, argument=argument)
-    there = store.components()
-    manifests = {name: store.manifest(name) for name in COMPONENTS if name in needed or name in there}
-    for manifest in manifests.values():
+    plans = {name: store.plans(name) for name in COMPONENTS if name in needed or store.names(name)}
+    for manifest in (manifest for several in plans.values() for manifest in several):
         if manifest.pair != pair:
             raise HybridStitchError(
                 f"{place} holds engines of pair {manifest.pair!r}, not of {pair!r}. Build them: {store.rebuild}"
             )
-    return FoundPair(store, manifests)
+        if split is not None and split != bool(manifest.part) and _may_be_split(manifest):
+            here, wanted = ("a plan for each size", "one") if manifest.part else ("one plan for all sizes", "per-size")
+            raise HybridStitchError(
+                f"{place} holds {here} of {manifest.component}, and the recipe asks for plans = {wanted!r}. "
+                f"Build it again: {store.rebuild}"
+            )
+    return FoundPair(store, plans)
 
 
 def open_pair(
@@ -143,11 +183,12 @@ def open_pair(
     threads: int | None = None,
     needed: Sequence[str] = REQUIRED,
     argument: str | None = None,
+    split: bool | None = None,
 ) -> BuiltPair:
     """A built pair, ready for its engines to be opened one by one. Plans can run code: open only what you trust.
 
     Args:
-        folder, needed, argument: see `find_pair`.
+        folder, needed, argument, split: see `find_pair`.
         device: the CPU, or the current GPU for backends that need one, by default.
         threads: CPU threads of a call, of onnxruntime (by default one for each physical core) and torch.
 
@@ -160,23 +201,31 @@ def open_pair(
     known = find_backend(backend)
     _ = known.version
     place = find_device(known, device)
-    found = find_pair(folder, pair=pair, backend=backend, needed=needed, argument=argument)
+    look = partial(find_pair, folder, pair=pair, backend=backend, needed=needed, argument=argument, split=split)
+    found = look()
     while True:
-        for manifest in found.manifests.values():
+        plans = [manifest for several in found.plans.values() for manifest in several]
+        for manifest in plans:
             check_usable(manifest, backend=backend, hardware=hardware(place), rebuild=found.store.rebuild)
         try:
-            for manifest in found.manifests.values():
+            for manifest in plans:
                 found.store.check_files(manifest)
                 found.store.check_weights(manifest)
                 _check_checkpoint(manifest)
-            assets = found.store.assets(found.manifests.values())
+            assets = found.store.assets(plans)
         except HybridStitchError:
-            now = find_pair(folder, pair=pair, backend=backend, needed=needed, argument=argument)
-            if now.manifests == found.manifests:
+            now = look()
+            if now.plans == found.plans:
                 raise
             found = now  # a build has ended since the manifests were read
             continue
-        return BuiltPair(found.store, found.manifests, place, assets, threads)
+        return BuiltPair(found.store, found.plans, place, assets, threads)
+
+
+def _may_be_split(manifest: Manifest) -> bool:
+    """Text encoders know no sizes, and the torch backend has no plans."""
+    dims = {dim for spec in manifest.inputs.values() for dim in spec.dims}
+    return bool(dims & SIZED) and manifest.backend != "torch"
 
 
 def _check_checkpoint(manifest: Manifest) -> None:

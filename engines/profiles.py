@@ -28,6 +28,9 @@ NOUNS = {
     "w": "latent columns",
 }
 
+SIZED = frozenset("Mhw")
+"""Dimensions that follow from a picture's size, whichever component has them."""
+
 
 @dataclass(frozen=True)
 class Profile:

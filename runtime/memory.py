@@ -49,7 +49,7 @@ def predict(manifests: Mapping[str, Manifest], recipe: Recipe, plan: Plan, size:
     """The memory of one batch of pictures; a pipeline keeps the workspaces of a few shapes.
 
     Args:
-        manifests: of the built engines, by component.
+        manifests: of the built engines, by component; of several plans, the one that the size needs.
         size, batch: of the recipe: the scratch of others is not known and counts as none.
 
     Raises:

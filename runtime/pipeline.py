@@ -55,7 +55,13 @@ class HybridStitch:
         threads: int | None = None,
     ) -> None:
         built = open_pair(
-            folder, pair=recipe.name, backend=backend, device=device, threads=threads, argument=recipe.argument
+            folder,
+            pair=recipe.name,
+            backend=backend,
+            device=device,
+            threads=threads,
+            argument=recipe.argument,
+            split=recipe.profiles.split,
         )
         self.recipe, self.folder, self.backend = recipe, built.folder, backend
         self.device, self.geometry = built.device, built.geometry
@@ -74,6 +80,7 @@ class HybridStitch:
         self._sessions = {name: self.engines[name].session() for name in ("large", "small", "vae_decoder")}
         self._positions = {name: built.positions(name).to(self.engines[name].dtype) for name in ("large", "small")}
         self._scheduler = load_scheduler(built.assets / "scheduler")
+        self._split = any(len(plans) > 1 for plans in built.plans.values())
         self._workspaces: OrderedDict[Shape, Workspace] = OrderedDict()
         self._stream = OwnStream(self.device)
         self._busy = False
@@ -168,6 +175,7 @@ class HybridStitch:
                         steps = drawing.batch[0].plan.schedule.steps
                         on_step(StepProgress.of(step, steps, number, len(batches)))
                 outcomes |= zip(places, drawing.finish(), strict=True)
+            del drawing  # its workspace must not outlive its place among those that are kept
         return Result([outcomes[place] for place in range(len(requests))], watch.finish())
 
     @contextmanager
@@ -221,8 +229,14 @@ class HybridStitch:
         return Drawing(batch, self._workspace(shape), self._text, levels, self.geometry, watch)
 
     def _workspace(self, shape: Shape) -> Workspace:
-        """That of an earlier batch of this shape, or a new one; the one that was used longest ago goes for it."""
+        """That of an earlier batch of this shape, or a new one; the one that was used longest ago goes for it.
+
+        Where each size has plans of its own, the workspaces of other sizes go too: they keep their plans open.
+        """
         if shape not in self._workspaces:
+            others = [known for known in self._workspaces if self._split and known.size != shape.size]
+            for known in others:
+                del self._workspaces[known]
             while len(self._workspaces) >= WORKSPACES:
                 self._workspaces.popitem(last=False)
             try:

@@ -11,6 +11,7 @@ from torch import Tensor
 from hybridstitch.engines.backends import find_backend
 from hybridstitch.engines.executors.engine import Engine
 from hybridstitch.engines.open import BuiltPair, open_pair
+from hybridstitch.engines.store.manifest import Manifest
 from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.models.component import COMPONENTS, REQUIRED
 from hybridstitch.models.token_transformer import position_table
@@ -32,6 +33,10 @@ class Built:
     def engine(self, name: str) -> Engine:
         with enough_memory(name):
             return self.pair.engine(name)
+
+    def open_plan(self, plan: Manifest) -> Engine:
+        with enough_memory(plan.name):
+            return self.pair.open_plan(plan)
 
     def checkpoint(self, name: str) -> Path:
         """A small transformer is the small checkpoint's; all else is the large one's."""
@@ -62,7 +67,13 @@ def find_built(
             raise HybridStitchError(f"unknown component {name!r}; known: {', '.join(COMPONENTS)}")
     needed = (*INPUTS_NEED, *components) if components else REQUIRED
     pair = open_pair(
-        engines, pair=recipe.name, backend=backend, threads=threads, needed=needed, argument=recipe.argument
+        engines,
+        pair=recipe.name,
+        backend=backend,
+        threads=threads,
+        needed=needed,
+        argument=recipe.argument,
+        split=recipe.profiles.split,
     )
     names = [name for name in COMPONENTS if name in (components or pair.manifests)]
     names.sort(key=lambda name: not name.startswith("text_encoder"))

@@ -82,7 +82,7 @@ def verify_pair(
     if save_failures is not None:
         require_place(Path(save_failures))
     built, names = find_built(Recipe.load(pair), engines, backend, components, threads)
-    cases = {name: cases_for(built.pair.manifests[name], quick=quick) for name in names}
+    cases = {plan.name: cases_for(plan, quick=quick) for name in names for plan in built.pair.plans[name]}
     whole = not components
     kept = FailureFolder(Path(save_failures), built.pair.store) if save_failures is not None else None
     total, done = sum(map(len, cases.values())) + (2 * len(SCHEDULES) if whole else 0), 0
@@ -93,7 +93,7 @@ def verify_pair(
         done += 1
 
     with _exact_float32():
-        profiles, material = _verify_engines(built, cases, seed, advance, kept.save if kept else forget)
+        profiles, material = _verify_engines(built, names, cases, seed, advance, kept.save if kept else forget)
         stages = _verify_stages(built, material, advance) if whole else []
     progress(Progress("done", total, total))
     return Report(
@@ -113,20 +113,29 @@ def verify_pair(
 
 
 def _verify_engines(
-    built: Built, cases: Mapping[str, list[Case]], seed: int, advance: Callable[[str], None], save: Save
+    built: Built,
+    names: Sequence[str],
+    cases: Mapping[str, list[Case]],
+    seed: int,
+    advance: Callable[[str], None],
+    save: Save,
 ) -> tuple[list[ProfileReport], Material]:
+    """Plan by plan: of a component with several, one is open at a time."""
     encoders = {name: built.reference(name) for name in built.pair.manifests if name.startswith("text_encoder")}
     material = _material(built, encoders, seed)
     reports: list[ProfileReport] = []
-    for name, wanted in cases.items():
+    for name in names:
         if name not in encoders:
             _close(encoders)
-        reference = encoders.get(name) or built.reference(name)
-        with closing(reference), closing(built.engine(name)) as engine:
-            found = verify_engine(
-                engine, reference, wanted, material, lambda case, name=name: advance(f"{name} {case.profile}"), save
-            )
-        reports += _by_profile(built.pair.manifests[name], found)
+        with closing(encoders.get(name) or built.reference(name)) as reference:
+            for plan in built.pair.plans[name]:
+
+                def say(case: Case, name: str = name) -> None:
+                    advance(f"{name} {case.profile}")
+
+                with closing(built.open_plan(plan)) as engine:
+                    found = verify_engine(engine, reference, cases[plan.name], material, say, save)
+                reports += _by_profile(plan, found)
     _close(encoders)
     return reports, material
 

@@ -6,7 +6,7 @@ import errno
 import json
 import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,13 +30,14 @@ from ..store.folder import Store, default_folder
 from ..store.manifest import Manifest, changes, our_version
 from .graph import Graph, exported_components, read_graph
 from .options import BuildOptions, rtx_targets
-from .profiles import profiles_for
+from .profiles import profiles_of_plans
 from .scratch import scratch_at
 
 
 @dataclass(frozen=True)
 class ComponentReport:
-    """What became of one component. why: what had changed (empty for a first build). bytes: of all its files."""
+    """What became of one plan. component: its name, with the size where a component has a plan for each.
+    why: what had changed (empty for a first build). bytes: of all its files."""
 
     component: str
     state: Literal["built", "unchanged"]
@@ -67,8 +68,8 @@ def build_pair(
 ) -> BuildReport:
     """Build what changed since the last build, and leave the rest.
 
-    Each component changes in one step: a build that is killed leaves it as it was, and those before it built. Two
-    builds of one folder take turns.
+    Each plan changes in one step: a build that is killed leaves it as it was, and those before it built. Plans that a
+    component no longer has go last. Two builds of one folder take turns.
 
     Args:
         onnx_dir: what `hybridstitch-trt export` filled.
@@ -88,17 +89,18 @@ def build_pair(
     graphs = [read_graph(source / name) for name in _choose(source, components)]
     _check_hashes(source, graphs)
     geometry = _geometry(source)
-    wanted = [_manifest(recipe, graph, geometry, known, options) for graph in graphs]
+    wanted = [_manifests(recipe, graph, geometry, known, options) for graph in graphs]
     folder = Path(out_dir) if out_dir else default_folder(recipe.name, backend)
     store = Store(folder, pair=recipe.name, backend=backend, argument=recipe.argument)
     reports = []
     with store.locked(waiting=lambda: progress(Progress(f"waiting for another build of {store.folder}"))):
         _remove_others(store, source)
         assets = store.add_assets(source / "assets") if (source / "assets").is_dir() else None
-        for graph, manifest in zip(graphs, wanted, strict=True):
-            manifest = replace(manifest, assets=assets)
-            report = within(progress, graph.component)
-            reports.append(_bring_up_to_date(store, graph, manifest, recipe, geometry, options, report))
+        for graph, manifests in zip(graphs, wanted, strict=True):
+            for manifest in manifests:
+                manifest, report = replace(manifest, assets=assets), within(progress, manifest.name)
+                reports.append(_bring_up_to_date(store, graph, manifest, recipe, geometry, options, report))
+            _remove_plans(store, graph.component, kept={manifest.name for manifest in manifests})
         store.learn(Digests(source), {path for graph in graphs for path in graph.weights_from})
     return BuildReport(recipe.name, backend, store.folder, tuple(reports))
 
@@ -115,7 +117,7 @@ def _bring_up_to_date(
     start = time.perf_counter()
     why: list[str] = []
     try:
-        current = store.manifest(wanted.component)
+        current = store.manifest(wanted.name)
     except HybridStitchError:
         current = None
     if current is not None:
@@ -126,20 +128,20 @@ def _bring_up_to_date(
             if (current.assets, current.weights_from) != (wanted.assets, wanted.weights_from):
                 current = store.update(replace(current, assets=wanted.assets, weights_from=wanted.weights_from))
             report(Progress("unchanged", 1, 1))
-            return ComponentReport(wanted.component, "unchanged", time.perf_counter() - start, _bytes(current))
+            return ComponentReport(wanted.name, "unchanged", time.perf_counter() - start, _bytes(current))
     report(Progress("building"))
-    scratch = scratch_at(graph, recipe, graph.geometry or geometry, wanted.backend)
+    scratch = scratch_at(graph, recipe, graph.geometry or geometry, wanted.profiles, wanted.backend)
     wanted = replace(wanted, weight_bytes=graph.weight_bytes, scratch=scratch)
     built = _build(store, graph, wanted, options, report)
     report(Progress("built", 1, 1))
-    return ComponentReport(wanted.component, "built", time.perf_counter() - start, _bytes(built), tuple(why))
+    return ComponentReport(wanted.name, "built", time.perf_counter() - start, _bytes(built), tuple(why))
 
 
 def _build(store: Store, graph: Graph, wanted: Manifest, options: BuildOptions, report: OnProgress) -> Manifest:
     key = wanted.key[:12]
     if wanted.backend != "torch":
         require_space(store.folder, graph.weight_bytes + 2**20, f"the {graph.component} engine")
-    with store.workspace(graph.component) as workspace:
+    with store.workspace(wanted.name) as workspace:
         files: dict[str, Path] = {}
         if wanted.backend == "onnxruntime":
             from .onnxruntime_plan import build_onnxruntime
@@ -177,9 +179,14 @@ def _choose(source: Path, components: Sequence[str] | None) -> list[str]:
 
 def _remove_others(store: Store, source: Path) -> None:
     """Remove the engines of components that the pair no longer has. The caller holds the lock."""
-    exported = exported_components(source)
-    for name in store.components():
-        if name in COMPONENTS and name not in exported:
+    for component in set(COMPONENTS) - set(exported_components(source)):
+        _remove_plans(store, component, kept=())
+
+
+def _remove_plans(store: Store, component: str, kept: Collection[str]) -> None:
+    """Remove a component's plans but for some: those of sizes, or of a division, that are no more."""
+    for name in store.names(component):
+        if name not in kept:
             with writing(store.folder):
                 store.remove(name)
 
@@ -222,12 +229,20 @@ def _geometry(source: Path) -> Geometry:
     raise HybridStitchError(f"{source} holds no transformer with its geometry; export the pair again")
 
 
-def _manifest(recipe: Recipe, graph: Graph, geometry: Geometry, backend: Backend, options: BuildOptions) -> Manifest:
-    """What the engine will be, but for its files."""
+def _manifests(
+    recipe: Recipe, graph: Graph, geometry: Geometry, backend: Backend, options: BuildOptions
+) -> list[Manifest]:
+    """What each plan of a component will be, but for its files. The torch backend has no plans to split."""
     runs_on, targets = _hardware(backend, options, graph.dtype)
-    profiles = profiles_for(graph, recipe, geometry=graph.geometry or geometry, static_batch=options.static_batch)
+    plans = profiles_of_plans(
+        graph,
+        recipe,
+        geometry=graph.geometry or geometry,
+        static_batch=options.static_batch,
+        split=recipe.profiles.split and backend.name != "torch",
+    )
     role: Literal["large", "small"] = "small" if graph.component == "small" else "large"
-    return Manifest(
+    whole = Manifest(
         pair=recipe.name,
         component=graph.component,
         backend=backend.name,
@@ -241,12 +256,13 @@ def _manifest(recipe: Recipe, graph: Graph, geometry: Geometry, backend: Backend
         weights_from=graph.weights_from,
         inputs=graph.inputs,
         outputs=graph.outputs,
-        profiles=profiles,
+        profiles=(),
         options=options.as_json(),
         geometry=graph.geometry,
         zero_text_tokens=graph.zero_text_tokens,
         checkpoint=str(recipe.checkpoint(role).resolve()) if backend.name == "torch" else None,
     )
+    return [replace(whole, part=part, profiles=profiles) for part, profiles in plans.items()]
 
 
 def _hardware(backend: Backend, options: BuildOptions, dtype: str) -> tuple[Hardware, tuple[str, ...]]:

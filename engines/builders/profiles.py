@@ -1,7 +1,7 @@
 """The profiles that a component is built with: what follows from a recipe's sizes, batches and mask ratios.
 
 The large model has one for the full run (no frozen tokens) and one for each bucket of mask ratios; with several picture
-sizes a range spans them all, or each size has profiles of its own (`per_size`).
+sizes a range spans them all, or each size has profiles of its own (`per_size`), in one plan or in a plan for each size.
 """
 
 from __future__ import annotations
@@ -14,20 +14,21 @@ from hybridstitch.method.masks import masked_count
 from hybridstitch.method.size import Size
 from hybridstitch.pairs.recipe import Recipe
 
-from ..profiles import NOUNS, Profile, Range, resolve
+from ..profiles import NOUNS, SIZED, Profile, Range, resolve
 from .graph import Graph
 
 LARGEST_VOLUME = 2**31 - 1  # TensorRT counts a tensor's elements in 32 bits
 
 
-def profiles_for(
-    graph: Graph, recipe: Recipe, *, geometry: Geometry, static_batch: bool = False
-) -> tuple[Profile, ...]:
-    """The profiles of one component.
+def profiles_of_plans(
+    graph: Graph, recipe: Recipe, *, geometry: Geometry, static_batch: bool = False, split: bool = False
+) -> dict[str, tuple[Profile, ...]]:
+    """The profiles of each plan of one component, by the plan's part: its size, or "" where one plan holds them all.
 
     Args:
         geometry: the large transformer's, which text encoders and VAE must fit.
         static_batch: one profile for each batch that the recipe names, instead of a range that holds them all.
+        split: a plan for each size, where the component's lengths follow from the size.
 
     Raises:
         HybridStitchError: a dynamic dimension that is none of B, M, F, T, h, w; a size that the model cannot
@@ -38,7 +39,8 @@ def profiles_for(
         raise HybridStitchError(
             f"{graph.folder}: dynamic dimension {unknown[0]!r} is none of {', '.join(NOUNS)}; export again"
         )
-    found: dict[tuple, Profile] = {}
+    sized = bool(symbols & SIZED)
+    found: dict[tuple, tuple[str, Profile]] = {}
     for size_name, sizes in _size_groups(recipe):
         boxes = _token_boxes(recipe, geometry, sizes, frozen="F" in symbols) if "M" in symbols else {"full": {}}
         fixed = {"T": _only(geometry.text_tokens), **_latent_ranges(recipe, geometry, sizes)}
@@ -46,18 +48,22 @@ def profiles_for(
             for suffix, batch in _batch_ranges(recipe, graph.component, static_batch):
                 ranges = {**fixed, **box, "B": batch}
                 ranges = {symbol: ranges[symbol] for symbol in NOUNS if symbol in symbols}
-                by_size = size_name if symbols & {"M", "h", "w"} else ""
-                found.setdefault(tuple(ranges.items()), Profile(name + by_size + suffix, ranges))
-    for profile in found.values():
+                by_size = f"-{size_name}" if sized and size_name else ""
+                part = size_name if sized and split else ""
+                found.setdefault(tuple(ranges.items()), (part, Profile(name + by_size + suffix, ranges)))
+    plans: dict[str, tuple[Profile, ...]] = {}
+    for part, profile in found.values():
         _check_volumes(graph, profile)
-    return tuple(found.values())
+        plans[part] = (*plans.get(part, ()), profile)
+    return plans
 
 
 def _size_groups(recipe: Recipe) -> list[tuple[str, tuple[Size, ...]]]:
     """What a profile's name says of its sizes, and the sizes: of all, or of each by itself. Two sizes of equally many
     tokens make the same profiles, of which the first stays."""
-    sizes = recipe.profiles.sizes
-    return [(f"-{size}", (size,)) for size in sizes] if recipe.profiles.per_size else [("", sizes)]
+    wanted = recipe.profiles
+    each = wanted.per_size or wanted.split
+    return [(str(size), (size,)) for size in wanted.sizes] if each else [("", wanted.sizes)]
 
 
 def _token_boxes(

@@ -9,7 +9,7 @@ fuses it.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import onnx
@@ -19,6 +19,7 @@ from hybridstitch.method.geometry import Geometry
 from hybridstitch.pairs.recipe import Recipe
 
 from ..lengths import full_lengths
+from ..profiles import Profile
 from ..store.manifest import Scratch
 from .graph import Graph
 
@@ -28,15 +29,18 @@ _IN_PLACE = frozenset(
 )  # their output is their input's memory
 
 
-def scratch_at(graph: Graph, recipe: Recipe, geometry: Geometry, backend: str) -> tuple[Scratch, ...]:
-    """The activations of a component in full runs, at every size and batch of the recipe."""
+def scratch_at(
+    graph: Graph, recipe: Recipe, geometry: Geometry, profiles: Sequence[Profile], backend: str
+) -> tuple[Scratch, ...]:
+    """The activations of a plan in full runs, at those sizes and batches of the recipe that its profiles admit."""
     fused = backend in FUSES_ATTENTION
     shapes = [
         full_lengths(graph.inputs, geometry, size, batch)
         for size in recipe.profiles.sizes
         for batch in recipe.profiles.batch_sizes
     ]
-    distinct = {tuple(lengths.items()): lengths for lengths in shapes}.values()
+    admitted = [lengths for lengths in shapes if any(profile.admits(lengths) for profile in profiles)]
+    distinct = {tuple(lengths.items()): lengths for lengths in admitted}.values()
     return tuple(
         Scratch(
             lengths,

@@ -70,7 +70,7 @@ def build_tensorrt(
 def _job(graph: Graph, wanted: Manifest, options: BuildOptions, file: Path) -> Job:
     targets = ("CURRENT",) if wanted.hardware.name != "any" else wanted.targets
     return Job(
-        component=graph.component,
+        component=wanted.name,
         backend=wanted.backend,
         title=require_tensorrt(wanted.backend).title,
         version=wanted.backend_version,
@@ -101,10 +101,10 @@ def _builder_trouble(graph: Graph, wanted: Manifest, options: BuildOptions, erro
     memory = next((text for text in errors if _MEMORY_TROUBLE.search(text)), None)
     if memory is None:
         reason = " ".join(errors[0].split()) if errors else "it gave no reason"
-        return f"{wanted.backend} could not build {graph.component}: {reason}"
+        return f"{wanted.backend} could not build {wanted.name}: {reason}"
     limit = f"a workspace of {options.workspace_gib:g} GiB" if options.workspace_gib else "no workspace limit"
     return (
-        f"not enough memory to build {graph.component} with {wanted.backend}: {free_memory()} free, "
+        f"not enough memory to build {wanted.name} with {wanted.backend}: {free_memory()} free, "
         f"{_weights(graph)}, {limit}; lower the recipe's batch_sizes or sizes, close "
         f"what else uses the memory, or raise --workspace if it is the limit ({' '.join(memory.split())})"
     )
@@ -114,14 +114,14 @@ def _end_trouble(graph: Graph, wanted: Manifest, options: BuildOptions, ending: 
     """Why there is no plan, where the builder could not say it any more."""
     if ending.code == -signal.SIGKILL:
         return (
-            f"the builder of {wanted.backend} was killed while it built {graph.component}, most likely by the system "
+            f"the builder of {wanted.backend} was killed while it built {wanted.name}, most likely by the system "
             f"for lack of memory: {free_host_memory()} free now, {_weights(graph)}; close what else uses the memory, "
             "or lower the recipe's batch_sizes or sizes"
         )
     if _MEMORY_TROUBLE.search(ending.printed):
         return _builder_trouble(graph, wanted, options, [_last_line(ending)])
     how = f"crashed ({signal.Signals(-ending.code).name})" if ending.code < 0 else f"ended (exit code {ending.code})"
-    return f"the builder of {wanted.backend} {how} while it built {graph.component}: {_last_line(ending)}"
+    return f"the builder of {wanted.backend} {how} while it built {wanted.name}: {_last_line(ending)}"
 
 
 def _last_line(ending: Ending) -> str:

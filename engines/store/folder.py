@@ -1,4 +1,4 @@
-"""Where built engines live: one folder per component, changed only by whole steps.
+"""Where built engines live: one folder per plan, changed only by whole steps.
 
     build/demo/onnxruntime/
         .digests.json               SHA-256 of the files below as they were when last read
@@ -6,6 +6,7 @@
         large/manifest.json         names the files below; renamed into place last
         large/plan-<key>.onnx
         large/position-<key>.safetensors
+        large@1024x1024/...         instead of large/, where each size has a plan of its own
 
 File names carry the manifest's key, so that a new engine never touches the files of the old one: until its manifest
 is renamed into place the old one is whole, and from then on the new one is. What no manifest names is swept away by the
@@ -71,30 +72,41 @@ class Store:
         """The command that builds this folder."""
         return rebuild_command(self.pair, self.backend, self.folder, self.argument)
 
-    def components(self) -> list[str]:
-        """The components that are built here.
+    def names(self, component: str | None = None) -> list[str]:
+        """The names of the plans that are built here, or of those of one component (see `Manifest.name`).
 
         Raises:
             HybridStitchError: the folder cannot be read.
         """
         try:
-            return sorted(path.parent.name for path in self.folder.glob(f"*/{MANIFEST}"))
+            found = sorted(path.parent.name for path in self.folder.glob(f"*/{MANIFEST}"))
         except OSError as error:
             raise HybridStitchError(f"the engines in {self.folder} cannot be read: {error.strerror}") from None
+        return [name for name in found if component in (None, name.partition("@")[0])]
 
-    def manifest(self, component: str) -> Manifest:
-        """What is built of a component.
+    def plans(self, component: str) -> tuple[Manifest, ...]:
+        """What is built of a component. One plan for all goes before plans for sizes: it is there beside them only
+        while a build makes the ones of the other, and either is whole until it is gone.
+
+        Raises:
+            HybridStitchError: as `manifest`.
+        """
+        names = self.names(component)
+        return tuple(map(self.manifest, [component] if component in names or not names else names))
+
+    def manifest(self, name: str) -> Manifest:
+        """What is built under a name.
 
         Raises:
             HybridStitchError: it is not built, or the manifest is not one that this version wrote.
         """
-        path = self.folder / component / MANIFEST
+        path = self.folder / name / MANIFEST
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
             manifest = Manifest.from_json(content)
         except (FileNotFoundError, NotADirectoryError):
             raise HybridStitchError(
-                f"the {component} engine of pair {self.pair!r} is not built: {self.folder} holds none. "
+                f"the {name} engine of pair {self.pair!r} is not built: {self.folder} holds none. "
                 f"Build it: {self.rebuild}"
             ) from None
         except OSError as error:
@@ -104,14 +116,14 @@ class Store:
             raise HybridStitchError(
                 f"{path} is not a manifest of this version ({reason}). Build it again: {self.rebuild}"
             ) from None
-        if manifest.component != component:
-            raise HybridStitchError(f"{path} is the manifest of {manifest.component}. Build it again: {self.rebuild}")
+        if manifest.name != name:
+            raise HybridStitchError(f"{path} is the manifest of {manifest.name}. Build it again: {self.rebuild}")
         return manifest
 
     def file(self, manifest: Manifest, role: str) -> Path | None:
         """The path of one of an engine's files, or None where it has none of that role."""
         stored = manifest.files.get(role)
-        return self.folder / manifest.component / stored.name if stored else None
+        return self.folder / manifest.name / stored.name if stored else None
 
     def check_files(self, manifest: Manifest) -> None:
         """Refuse an engine whose files are not, byte for byte, what the builder wrote.
@@ -140,7 +152,7 @@ class Store:
         )
         if not same_sizes or fingerprint(files, self._digests) != manifest.weights_sha256:
             raise HybridStitchError(
-                f"the weights in {files[0].parent} changed since the {manifest.component} engine was built. "
+                f"the weights in {files[0].parent} changed since the {manifest.name} engine was built. "
                 f"Build it again: {self.rebuild}"
             )
 
@@ -159,7 +171,7 @@ class Store:
         Raises:
             HybridStitchError: nothing is built, or the engines are of different exports.
         """
-        manifests = map(self.manifest, self.components()) if manifests is None else manifests
+        manifests = map(self.manifest, self.names()) if manifests is None else manifests
         names = {manifest.assets for manifest in manifests}
         name = names.pop() if len(names) == 1 else None
         if name is None or not (self.folder / name).is_dir():
@@ -200,14 +212,14 @@ class Store:
             lock.release()
 
     @contextmanager
-    def workspace(self, component: str) -> Iterator[Path]:
+    def workspace(self, name: str) -> Iterator[Path]:
         """A folder to build in, on the same file system as the store, gone afterwards.
 
         Raises:
             HybridStitchError: no space left, or the folder cannot be written.
         """
         with writing(self.folder):
-            home = self.folder / component
+            home = self.folder / name
             home.mkdir(exist_ok=True)
             space = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=home))
         try:
@@ -217,12 +229,12 @@ class Store:
 
     def commit(self, manifest: Manifest, files: Mapping[str, Path]) -> Manifest:
         """Make files (by role, in a workspace of this store, and named for good) and manifest the engine of its
-        component, all at once.
+        name, all at once.
 
         Raises:
             HybridStitchError: no space left, or the folder cannot be written.
         """
-        home = self.folder / manifest.component
+        home = self.folder / manifest.name
         with writing(self.folder):
             stored = {role: _describe(path) for role, path in files.items()}
             for path in files.values():
@@ -238,14 +250,12 @@ class Store:
     def update(self, manifest: Manifest) -> Manifest:
         """Rewrite a manifest whose files stay."""
         with writing(self.folder):
-            write_atomically(
-                self.folder / manifest.component / MANIFEST, json.dumps(manifest.as_json(), indent=1) + "\n"
-            )
+            write_atomically(self.folder / manifest.name / MANIFEST, json.dumps(manifest.as_json(), indent=1) + "\n")
         return manifest
 
-    def remove(self, component: str) -> None:
+    def remove(self, name: str) -> None:
         """Remove an engine, its manifest first. The caller holds the lock."""
-        home = self.folder / component
+        home = self.folder / name
         (home / MANIFEST).unlink()
         for pattern in _OURS:
             remove(home.glob(pattern))
@@ -284,15 +294,15 @@ class Store:
     def _sweep(self) -> None:
         """Remove what no manifest names. The caller holds the lock."""
         kept_assets = set()
-        for component in self.components():
+        for name in self.names():
             try:
-                manifest = self.manifest(component)
+                manifest = self.manifest(name)
             except HybridStitchError:
                 continue  # not ours to remove: an unreadable manifest is replaced by the build, not here
             kept_assets.add(manifest.assets)
             kept = {file.name for file in manifest.files.values()}
             for pattern in _OURS:
-                remove(path for path in (self.folder / component).glob(pattern) if path.name not in kept)
+                remove(path for path in (self.folder / name).glob(pattern) if path.name not in kept)
         remove(self.folder.glob(f"{UNFINISHED}*"))
         remove(self.folder.glob(f"*/{UNFINISHED}*"))
         if kept_assets:

@@ -14,7 +14,8 @@ from .manifest import Manifest, outdated
 
 @dataclass(frozen=True)
 class Entry:
-    """One engine in one folder. manifest: None where it cannot be read. problems: why it must be built again."""
+    """One plan in one folder. component: its name there. manifest: None where it cannot be read. problems: why it must
+    be built again."""
 
     folder: Path
     component: str
@@ -54,7 +55,7 @@ def _remove(entry: Entry) -> bool:
     """Remove an engine unless a build made it anew, or another removed it, while the lock was waited for."""
     store = Store(entry.folder)
     with store.locked(), writing(entry.folder):
-        if entry.component not in store.components() or not _must_go(_entry(entry.folder, entry.component)):
+        if entry.component not in store.names() or not _must_go(_entry(entry.folder, entry.component)):
             return False
         store.remove(entry.component)
     return True

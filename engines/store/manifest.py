@@ -21,7 +21,7 @@ from ..backends import BACKENDS, Hardware
 from ..profiles import Profile
 from ..tensors import TensorSpec
 
-FORMAT = 2
+FORMAT = 3
 DISTRIBUTION = "hybridstitch-trt"
 
 
@@ -49,9 +49,10 @@ class Scratch:
 
 @dataclass(frozen=True)
 class Manifest:
-    """One engine.
+    """One plan: all of a component, or its part for a picture size.
 
-    pair, component, backend: which. backend_version, version: of the backend and of this package.
+    pair, component, backend: which. part: the size, as "1024x1024"; empty: the component has no other plan.
+    backend_version, version: of the backend and of this package.
     hardware: what the plan was built on. targets: the GPUs that it runs on, as "SM89"; none: only `hardware`.
     weights_from: the checkpoint's files that the weights came from, and their sizes in bytes.
     options: the builder's options that were given; checkpoint: the weights' folder, of the torch backend alone.
@@ -76,6 +77,7 @@ class Manifest:
     profiles: tuple[Profile, ...]
     options: Mapping[str, Any]
     geometry: Geometry | None
+    part: str = ""
     zero_text_tokens: int = 0
     checkpoint: str | None = None
     assets: str | None = None
@@ -83,6 +85,11 @@ class Manifest:
     weight_bytes: int = 0
     scratch: tuple[Scratch, ...] = ()
     built: str = ""
+
+    @property
+    def name(self) -> str:
+        """Of its folder, and in what is said of this plan alone: "large", or "large@1024x1024"."""
+        return f"{self.component}@{self.part}" if self.part else self.component
 
     @property
     def key(self) -> str:
@@ -156,7 +163,7 @@ def check_usable(manifest: Manifest, *, backend: str, hardware: Hardware, rebuil
         differences.append(f"it was built for {built_for}, here is {hardware}")
     if differences:
         raise HybridStitchError(
-            f"the {manifest.component} engine of pair {manifest.pair!r} cannot be used: "
+            f"the {manifest.name} engine of pair {manifest.pair!r} cannot be used: "
             f"{'; '.join(differences)}. Build it again: {rebuild}"
         )
 

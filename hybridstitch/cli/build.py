@@ -132,10 +132,11 @@ def build(arguments: argparse.Namespace) -> None:
             options=options,
             progress=show,
         )
+    width = max(15, *(len(component.component) for component in report.components))
     for component in report.components:
         why = f" (changed: {', '.join(component.why)})" if component.why else ""
         seconds = f"{component.seconds:6.1f} s" if component.state == "built" else ""
-        print(f"{component.component:15} {component.state:9} {component.bytes / 2**20:8.1f} MiB {seconds}{why}")
+        print(f"{component.component:{width}} {component.state:9} {component.bytes / 2**20:8.1f} MiB {seconds}{why}")
     print(f"engines of pair {report.pair} for {report.backend}: {report.folder}")
 
 

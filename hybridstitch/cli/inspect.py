@@ -17,6 +17,7 @@ from hybridstitch.pairs.recipe import Recipe
 from .arguments import DEFAULT_PAIR, add_backend, add_pair, add_setting, place
 
 if TYPE_CHECKING:
+    from hybridstitch.engines.open import FoundPair
     from hybridstitch.engines.store.manifest import Manifest
 
 
@@ -43,11 +44,17 @@ def inspect(arguments: argparse.Namespace) -> None:
 
     recipe = Recipe.load(arguments.pair or DEFAULT_PAIR)
     plan = make_plan(recipe, arguments.method, mask_ratio=arguments.mask_ratio)
-    found = find_pair(arguments.engines, pair=recipe.name, backend=arguments.backend, argument=recipe.argument)
-    manifests = dict(sorted(found.manifests.items()))
-    memory = _memory(manifests, recipe, plan)
+    found = find_pair(
+        arguments.engines,
+        pair=recipe.name,
+        backend=arguments.backend,
+        argument=recipe.argument,
+        split=recipe.profiles.split,
+    )
+    built = sorted((built for plans in found.plans.values() for built in plans), key=lambda built: built.name)
+    memory = _memory(found, recipe, plan)
     if arguments.json:
-        engines = {name: manifest.as_json() for name, manifest in manifests.items()}
+        engines = {manifest.name: manifest.as_json() for manifest in built}
         print(
             json.dumps(
                 {"folder": str(found.folder), "plan": plan.as_dict(), "memory": memory, "engines": engines}, indent=1
@@ -55,16 +62,16 @@ def inspect(arguments: argparse.Namespace) -> None:
         )
         return
     console = Console(highlight=False)
-    for manifest in manifests.values():
+    for manifest in built:
         _print_engine(console, manifest)
     _print_memory(console, memory, plan)
 
 
-def _memory(manifests: Mapping[str, Manifest], recipe: Recipe, plan: Plan) -> list[dict[str, Any]]:
+def _memory(found: FoundPair, recipe: Recipe, plan: Plan) -> list[dict[str, Any]]:
     from hybridstitch.runtime.memory import predict
 
     return [
-        {"size": str(size), "batch": batch, **predict(manifests, recipe, plan, size, batch).as_dict()}
+        {"size": str(size), "batch": batch, **predict(found.needed(size, batch), recipe, plan, size, batch).as_dict()}
         for size in recipe.profiles.sizes
         for batch in recipe.profiles.batch_sizes
     ]
@@ -75,7 +82,7 @@ def _print_engine(console: Console, manifest: Manifest) -> None:
 
     target = ", ".join(manifest.targets) or str(manifest.hardware)
     head = f"{manifest.dtype}, {weight_bytes(manifest) / 2**20:.1f} MiB of weights, for {target}"
-    console.print(f"[bold]{manifest.component}[/]  {head}")
+    console.print(f"[bold]{manifest.name}[/]  {head}")
     for kind, tensors in (("in", manifest.inputs), ("out", manifest.outputs)):
         shown = {name: spec for name, spec in tensors.items() if not name[-1:].isdigit() or name.endswith(".0")}
         for name, spec in shown.items():

@@ -51,6 +51,7 @@ class Profiles(_Strict):
     mask_ratios: upper ends of the masked profiles, as shares of the image tokens.
     token_bucket: masked token counts are rounded up to a multiple of this.
     per_size: whether each size has profiles of its own, instead of one range over all of them.
+    plans: whether a component has one plan, or one for each size (which then has profiles of its own).
     """
 
     sizes: tuple[SizeField, ...] = Field(min_length=1)
@@ -58,6 +59,12 @@ class Profiles(_Strict):
     mask_ratios: tuple[Annotated[StrictFloat, Field(gt=0, lt=1)], ...] = (0.15, 0.3, 0.5)
     token_bucket: StrictInt = Field(default=64, ge=1, le=1024)
     per_size: StrictBool = False
+    plans: Literal["one", "per-size"] = "one"
+
+    @property
+    def split(self) -> bool:
+        """Whether each size has plans of its own."""
+        return self.plans == "per-size"
 
 
 def _setting(name: str) -> BeforeValidator:

@@ -181,5 +181,5 @@ def _external(file: Path) -> list[TensorProto]:
 def open_engine(folder: Path, component: str, *, backend: str, pair: str | None = None, **options: Any) -> Engine:
     """One engine of what is built in a folder; pair: by default the one whose engines it holds."""
     store = Store(folder)
-    known = store.manifest(component).pair if component in store.components() else store.pair
+    known = store.plans(component)[0].pair if store.names(component) else store.pair
     return open_pair(folder, pair=pair or known, backend=backend, needed=[component], **options).engine(component)

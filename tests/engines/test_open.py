@@ -145,7 +145,7 @@ def test_a_build_that_ends_after_the_check_never_mixes_its_engines_with_those_th
     pair.engine("small").close()
     write_component(export / "large", seed=1)
     build_pair(make_recipe(), export, folder)
-    with pytest.raises(HybridStitchError, match=r"large/\S+ is gone: the pair was built again while it was opened"):
+    with pytest.raises(HybridStitchError, match=r"large/\S+ is gone: the pair was built again since it was opened"):
         pair.engine("large")
     with pytest.raises(HybridStitchError, match="is gone"):
         pair.positions("large")

@@ -8,7 +8,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from hybridstitch.engines.builders.graph import read_graph
-from hybridstitch.engines.builders.profiles import profiles_for
+from hybridstitch.engines.builders.profiles import profiles_of_plans
 from hybridstitch.engines.profiles import Profile, best_profile, refusal
 from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.method.masks import masked_count
@@ -24,6 +24,12 @@ def large(exported):
 @pytest.fixture
 def small(exported):
     return read_graph(exported / "small")
+
+
+def profiles_for(graph, recipe, **options):
+    """Those of the only plan."""
+    (profiles,) = profiles_of_plans(graph, recipe, **options).values()
+    return profiles
 
 
 def test_the_large_model_has_a_full_profile_and_one_for_each_bucket_of_mask_ratios(large):

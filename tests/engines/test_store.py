@@ -96,7 +96,7 @@ def test_a_damaged_plan_is_built_again(export, folder):
 
 def test_only_the_components_asked_for_are_built(export, folder):
     assert states(build(export, folder, components=["small"])) == {"small": "built"}
-    assert Store(folder).components() == ["small"]
+    assert Store(folder).names() == ["small"]
 
 
 def test_a_built_folder_needs_nothing_of_the_export(export, folder):
@@ -160,7 +160,7 @@ def test_an_engine_that_the_pair_no_longer_has_goes_with_the_next_build(export, 
     shutil.rmtree(export / "text_encoder_3")
     (export / "assets" / "scheduler" / "scheduler_config.json").write_text('{"shift": 1.0}')
     build(export, folder)
-    assert Store(folder).components() == ["large", "small"]
+    assert Store(folder).names() == ["large", "small"]
     assert Store(folder).assets().is_dir()
 
 

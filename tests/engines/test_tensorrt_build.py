@@ -165,7 +165,7 @@ def test_a_node_that_tensorrt_does_not_know_is_named_with_its_module(export, tmp
 )
 def test_too_little_memory_is_told_with_what_is_free_and_what_to_lower(export, said):
     graph = read_graph(export / "large")
-    manifest = SimpleNamespace(backend="tensorrt", backend_version="11.0")
+    manifest = SimpleNamespace(name="large", backend="tensorrt", backend_version="11.0")
     errors = ["first of all", said]
     message = tensorrt_build._builder_trouble(graph, manifest, BuildOptions(workspace_gib=2), errors)  # type: ignore[arg-type]
     assert message.startswith("not enough memory to build large with tensorrt: ")
