@@ -90,6 +90,7 @@ def serve(arguments: argparse.Namespace) -> None:
     from hybridstitch.runtime.serving.service import Service
 
     keys = read_keys(Path(arguments.api_key_file)) if arguments.api_key_file else ()
+    listening = listen(arguments.host, arguments.port)
     log_as_json()
     front = Front(
         recipe,
@@ -110,7 +111,7 @@ def serve(arguments: argparse.Namespace) -> None:
         max_batch=arguments.max_batch,
         max_delay=arguments.max_delay,
     )
-    answer(front, load, listen(arguments.host, arguments.port), keys)
+    answer(front, load, listening, keys)
 
 
 def _whole(name: str, least: int, most: int) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import socket
 import threading
 from collections.abc import Callable, Sequence
@@ -58,19 +59,26 @@ def make_server(front: Front, keys: Sequence[bytes] = ()) -> Server:
 def serve(front: Front, load: Callable[[], Service], listening: socket.socket, keys: Sequence[bytes] = ()) -> None:
     """Answer until a signal comes or loading fails; `load` runs meanwhile, and /health answers from the start.
 
+    A signal that comes while it runs ends the process here, with exit code 0.
+
     Raises:
         HybridStitchError, or what else `load` raised.
     """
     server = make_server(front, keys)
     host, port = listening.getsockname()[:2]
-    log("listening", url=f"http://{f'[{host}]' if ':' in host else host}:{port}", pair=front.recipe.name)
-    threading.Thread(target=_load, args=(front, load, server), name="load", daemon=True).start()
-    server.run(sockets=[listening])
+    loader = threading.Thread(target=_load, args=(front, load, server), name="load", daemon=True)
+    with server.capture_signals():  # uvicorn does so too, but later than the first of them may come
+        log("listening", url=f"http://{f'[{host}]' if ':' in host else host}:{port}", pair=front.recipe.name)
+        loader.start()
+        server.run(sockets=[listening])
     if front.failure is not None:
         raise front.failure
     if front.service is not None:
         front.service.close(drain=not server.force_exit)
     log("stopped")
+    if loader.is_alive():  # nothing stops it, and libraries abort when the interpreter ends beneath them
+        logging.shutdown()
+        os._exit(0)
 
 
 def _load(front: Front, load: Callable[[], Service], server: Server) -> None:
