@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.method.size import Size
 from hybridstitch.runtime.pipeline import HybridStitch
-from hybridstitch.runtime.result import Failure
+from hybridstitch.runtime.result import Failure, Picture
 
 FAILURES = 3
 """Batches in a row without one picture, after which a service is not ready."""
@@ -27,16 +30,20 @@ class Readiness:
             self.problem = f"no picture in {self._failures} batches; the last: {problem}"
 
 
-def draw_a_little(pipe: HybridStitch, size: Size) -> None:
-    """A real inference, the shortest that calls every engine in every way.
+def draw_a_little(pipe: HybridStitch, size: Size, seeds: Sequence[int] = (0,)) -> list[Picture]:
+    """A real inference, the shortest that calls every engine in every way; in one batch of these seeds.
 
     Raises:
         HybridStitchError: it went wrong.
     """
-    request = pipe.requests.resolve("a picture", size=size, method="hybrid", steps=4, large_steps=2, hybrid_steps=1)
-    with pipe.drawing([request] * pipe.requests.batch_sizes(request)[0]) as drawing:
+    short: dict[str, Any] = {"method": "hybrid", "steps": 4, "large_steps": 2, "hybrid_steps": 1}
+    batch = [pipe.requests.resolve("a picture", seed=seed, size=size, **short) for seed in seeds]
+    batch += batch[-1:] * (pipe.requests.batch_sizes(batch[0])[0] - len(batch))
+    with pipe.drawing(batch) as drawing:
         for _step in drawing:
             pass
-        for outcome in drawing.finish():
-            if isinstance(outcome, Failure):
-                raise HybridStitchError(outcome.error)
+        outcomes = drawing.finish()
+    for outcome in outcomes:
+        if isinstance(outcome, Failure):
+            raise HybridStitchError(outcome.error)
+    return [outcome for outcome in outcomes if isinstance(outcome, Picture)]

@@ -19,6 +19,7 @@ from hybridstitch.runtime.result import Picture
 from .observer import Observer
 from .queue import Entry, Queue
 from .readiness import draw_a_little
+from .sharing import Sharing
 from .ticket import OnUpdate, Ticket
 from .worker import Worker
 
@@ -45,15 +46,18 @@ class Service:
         """Serve a pipeline, which belongs to the service from here on; see `load`."""
         self._requests = pipe.requests
         limit = whole("max_queue", max_queue, range(1, sys.maxsize), "of at least 1")
-        most = 1 if pipe.device.type == "cpu" else MOST_BATCH
-        self._most = most if max_batch is None else whole("max_batch", max_batch, range(1, MOST_BATCH + 1))
+        on_cpu = pipe.device.type == "cpu"
+        if max_batch is not None:
+            max_batch = whole("max_batch", max_batch, range(1, MOST_BATCH + 1))
         queue = Queue(limit, finite("max_delay", max_delay))
-        usual = make_plan(pipe.recipe)
-        default = Request("", "", 0, pipe.recipe.defaults.size, usual)
-        manifests = {name: engine.manifest for name, engine in pipe.engines.items()}
-        self.memory: Memory = predict(manifests, pipe.recipe, usual, default.size, self._batch_sizes(default)[-1])
+        self._sharing = Sharing(pipe.requests, 1 if on_cpu and max_batch is None else max_batch)
+        learns = max_batch is None and not on_cpu
         for size in pipe.recipe.profiles.sizes if warm_up else ():
-            draw_a_little(pipe, size)
+            if learns:
+                self._sharing.learn(pipe, size)
+            else:
+                draw_a_little(pipe, size)
+        self.memory = self._predict(pipe)
         self._worker = Worker(pipe, queue, observer)
 
     @classmethod
@@ -72,8 +76,8 @@ class Service:
         Args:
             pair, engines, backend, device, threads: as in `HybridStitch.load`.
             max_queue: requests that wait, at most (16); more are refused at once.
-            max_batch: pictures drawn together, at most; by default 1 on a CPU, where batches are no faster, and on a
-                GPU what the engines take.
+            max_batch: pictures drawn together, at most. By default 1 on a CPU, where a batch is no faster, and on a
+                GPU as many as come out as they do alone, to the last bit: found in the warm-up (see `Sharing.learn`).
             max_delay: seconds that a request waits for others to share its batch, at most (0.02).
             warm_up: whether to draw before the first request (True).
             observer: hooks for metrics.
@@ -120,7 +124,7 @@ class Service:
         ticket = Ticket(
             request, timeout=timeout, on_update=on_update, previews=previews, withdraw=self._worker.withdraw
         )
-        entry = Entry(ticket, self._requests.batch_key(request), self._batch_sizes(request))
+        entry = Entry(ticket, self._requests.batch_key(request), self._sharing.sizes(request))
         self._worker.submit(entry)
         return ticket
 
@@ -191,7 +195,7 @@ class Service:
     def observer(self, observer: Observer | None) -> None:
         self._worker.observer = observer
 
-    def _batch_sizes(self, request: Request) -> tuple[int, ...]:
-        """The batches that a request may be in: those that engines and `max_batch` allow; if none, the smallest."""
-        sizes = self._requests.batch_sizes(request)
-        return tuple(size for size in sizes if size <= self._most) or sizes[:1]
+    def _predict(self, pipe: HybridStitch) -> Memory:
+        usual = Request("", "", 0, pipe.recipe.defaults.size, make_plan(pipe.recipe))
+        manifests = {name: engine.manifest for name, engine in pipe.engines.items()}
+        return predict(manifests, pipe.recipe, usual.plan, usual.size, self._sharing.sizes(usual)[-1])

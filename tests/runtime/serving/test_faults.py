@@ -3,23 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from function_engine import Tampered
 
 from hybridstitch.serving import NotDrawn, Observer
 
 from .conftest import wait_until
-
-
-@pytest.fixture
-def tampered(pipe, monkeypatch):
-    """Lets a test change what an engine gives: `after(inputs, outputs)` is called after each of its runs."""
-
-    def tamper(name, after):
-        monkeypatch.setitem(pipe._sessions, name, Tampered(pipe._sessions[name], after))
-        pipe._workspaces.clear()
-
-    yield tamper
-    pipe._workspaces.clear()
 
 
 def test_an_image_that_goes_wrong_fails_alone(serve, pipe, ask, tampered):
