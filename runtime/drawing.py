@@ -15,7 +15,7 @@ from hybridstitch.method.sampler import Sampler, Step
 from hybridstitch.method.tokens import patchify, unpatchify
 
 from .engine_models import EngineModels
-from .health import Health
+from .health import Health, fault, peaks
 from .pictures import to_pictures
 from .request import Request
 from .result import Failure, Picture
@@ -61,9 +61,14 @@ class Drawing:
             yield step
             pace.wait()
 
-    def preview(self) -> list[Image.Image]:
-        """What the pictures would be, by the clean-image estimate of the last step (waits for the device)."""
-        pictures = to_pictures(self._decode(self._workspace.state.preview())[0])
+    def preview(self) -> list[Image.Image | None]:
+        """What the pictures would be, by the clean-image estimate of the last step (waits for the device); None where
+        that is NaN, infinite or zero."""
+        decoded = self._decode(self._workspace.state.preview())[0]
+        pictures = [
+            None if fault([peak]) else to_pictures(decoded[index : index + 1])[0]
+            for index, peak in enumerate(peaks(decoded).tolist())
+        ]
         self._watch.lap("preview")
         return pictures
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks import machine, methods, picture_hashes, serving
+from benchmarks import batches, machine, methods, picture_hashes, serving
 from benchmarks.fronts import Wanted
 from training.world import held_out, read_caption
 
@@ -79,3 +79,9 @@ def test_a_load_test_ends_with_an_error_when_a_picture_is_another(monkeypatch):
     monkeypatch.setattr(serving, "PAUSE", 0.001)
     with pytest.raises(RuntimeError, match=r"another picture than expected of .*seed=2"):
         serving.load(Crowded(wrong=True), EXPECTED, requests=100, clients=2)
+
+
+def test_batches_are_timed_and_compared_with_pictures_alone(pipe):
+    found = batches.measure(pipe, (1, 2), repetitions=1, steps=2)
+    assert found[1]["equal"]
+    assert all(0 < row["seconds"] < 60 for row in found.values())

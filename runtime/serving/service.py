@@ -18,7 +18,6 @@ from hybridstitch.runtime.result import Picture
 
 from .observer import Observer
 from .queue import Entry, Queue
-from .readiness import draw_a_little
 from .sharing import Sharing
 from .ticket import OnUpdate, Ticket
 from .worker import Worker
@@ -51,12 +50,8 @@ class Service:
             max_batch = whole("max_batch", max_batch, range(1, MOST_BATCH + 1))
         queue = Queue(limit, finite("max_delay", max_delay))
         self._sharing = Sharing(pipe.requests, 1 if on_cpu and max_batch is None else max_batch)
-        learns = max_batch is None and not on_cpu
         for size in pipe.recipe.profiles.sizes if warm_up else ():
-            if learns:
-                self._sharing.learn(pipe, size)
-            else:
-                draw_a_little(pipe, size)
+            self._sharing.warm_up(pipe, size)
         self.memory = self._predict(pipe)
         self._worker = Worker(pipe, queue, observer)
 
@@ -76,8 +71,8 @@ class Service:
         Args:
             pair, engines, backend, device, threads: as in `HybridStitch.load`.
             max_queue: requests that wait, at most (16); more are refused at once.
-            max_batch: pictures drawn together, at most. By default 1 on a CPU, where a batch is no faster, and on a
-                GPU as many as come out as they do alone, to the last bit: found in the warm-up (see `Sharing.learn`).
+            max_batch: pictures drawn together, at most. By default 1 on a CPU, where a batch wins little, and on a
+                GPU as many as come out as they do alone, to the last bit: found in the warm-up (see `Sharing.warm_up`).
             max_delay: seconds that a request waits for others to share its batch, at most (0.02).
             warm_up: whether to draw before the first request (True).
             observer: hooks for metrics.

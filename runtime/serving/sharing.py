@@ -18,15 +18,16 @@ from .readiness import draw_a_little
 class Sharing:
     """
     Args:
-        most: pictures of a batch, at most; None: as many as `learn` found to come out the same, else 1.
+        most: pictures of a batch, at most; None: as many as `warm_up` found to come out the same, else 1.
     """
 
     def __init__(self, requests: Requests, most: int | None) -> None:
         self._requests, self._most = requests, most
         self._equal: dict[tuple[Size, int], tuple[int | None, int]] = {}  # size, rows of one: masked tokens, pictures
 
-    def learn(self, pipe: HybridStitch, size: Size) -> None:
-        """Draw pictures of a size, and the default guidance and mask ratio, alone and in batches, and compare.
+    def warm_up(self, pipe: HybridStitch, size: Size) -> None:
+        """Draw a picture of a size and the default guidance and mask ratio; where no number was given, draw some alone
+        and together, and compare.
 
         In which order an engine sums depends on the lengths, never on the values: what is the same for each of many
         thousand values in every row of a batch is the same for all.
@@ -35,6 +36,8 @@ class Sharing:
             HybridStitchError: one alone went wrong.
         """
         alone = draw_a_little(pipe, size)
+        if self._most is not None:
+            return
         first = pipe.requests.resolve(alone[0].prompt, size=size, method="hybrid")
         sizes, shape = self._requests.batch_sizes(first), self._requests.shape([first])
         if sizes[0] > 1:

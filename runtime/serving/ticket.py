@@ -23,7 +23,7 @@ class Update:
 
     step: the steps that are done; 0: it has begun, and its text is encoded. steps: of them all.
     stage: large, hybrid or small, of the step; of step 0 that of the first.
-    preview: the picture as it would be by now, in the updates that were asked to have one.
+    preview: the picture as it would be by now, in the updates that were asked to have one; none of an image gone wrong.
     """
 
     step: int

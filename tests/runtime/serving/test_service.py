@@ -248,9 +248,9 @@ def test_the_async_twin_gives_the_same_picture_and_cancelling_its_task_cancels_t
         second = asyncio.create_task(service.generate_async(ask(1)))
         await asyncio.to_thread(held.reached.wait, 60)
         first.cancel()
-        held.go.set()
         with pytest.raises(asyncio.CancelledError):
             await first
+        held.go.set()
         return await second
 
     assert asyncio.run(both()).image.tobytes() == alone(pipe, ask(1))

@@ -15,7 +15,7 @@ def test_engines_that_round_otherwise_in_a_large_batch_draw_smaller_ones(pipe, a
     tampered("small", after)
     sharing = Sharing(pipe.requests, None)
     assert sharing.sizes(ask()) == (1,)
-    sharing.learn(pipe, pipe.recipe.defaults.size)
+    sharing.warm_up(pipe, pipe.recipe.defaults.size)
     assert sharing.sizes(ask()) == (1, 2)
     assert sharing.sizes(pipe.requests.resolve("a star", method="small")) == (1, 2)
     assert sharing.sizes(ask(mask_ratio=0.5)) == (1,)  # it was not looked at
@@ -33,7 +33,7 @@ def test_a_batch_that_there_is_no_memory_for_is_not_drawn(pipe, ask, monkeypatch
 
     monkeypatch.setattr(pipe, "_begin", full)
     sharing = Sharing(pipe.requests, None)
-    sharing.learn(pipe, pipe.recipe.defaults.size)
+    sharing.warm_up(pipe, pipe.recipe.defaults.size)
     assert sharing.sizes(ask())[-1] <= 2
 
 
