@@ -1,22 +1,18 @@
 // Pictures over HTTP, from one service for all connections.
 //
-//   hybridstitch-server --port 8080 --pair demo --threads 2
+//   hybridstitch-server --port 8080 --threads 2
 //   curl -d 'prompt=a large red star on a navy background' -d seed=7 -d steps=20 localhost:8080/generate > star.png
-//
-// 400: the request cannot be drawn. 503: try again later, or it is closing. 504: too late. 500: this one went wrong.
+// 400: the request cannot be drawn. 503: try again later, or it is closing. 408: too late. 500: this one went wrong.
 // SIGTERM and Ctrl-C: finish every request that is there, refuse new ones, leave.
 #include <httplib.h>
-#include <pthread.h>
 #include <signal.h>
 
 #include <atomic>
 #include <charconv>
-#include <functional>
 #include <iostream>
 #include <map>
 #include <string>
 #include <thread>
-#include <type_traits>
 
 #include "hybridstitch/runtime.hpp"
 
@@ -30,8 +26,8 @@ Number to_number(const std::string& name, const std::string& text) {
     const char* end = text.data() + text.size();
     const auto [stop, problem] = std::from_chars(text.data(), end, number);
     if (stop != end || problem != std::errc()) {
-        const std::string kind = std::is_integral_v<Number> ? "a whole number" : "a number";
-        throw hybridstitch::InvalidRequest(name + " must be " + kind + ", not '" + text.substr(0, 40) + "'");
+        const std::string kind = std::is_integral_v<Number> ? " must be a whole number" : " must be a number";
+        throw hybridstitch::InvalidRequest(name + kind + ", not '" + text.substr(0, 40) + "'");
     }
     return number;
 }
@@ -65,28 +61,31 @@ void generate(hybridstitch::Service& service, const httplib::Request& request, h
     } catch (const hybridstitch::Unavailable& error) {
         refuse(response, 503, error.what());
     } catch (const hybridstitch::TimedOut& error) {
-        refuse(response, 504, error.what());
+        refuse(response, 408, error.what());
     } catch (const hybridstitch::Error& error) {
         refuse(response, 500, error.what());
     }
 }
 
-// The connections that are open, counted from their arrival, so that none is left unanswered at the end.
-class Connections : public httplib::TaskQueue {
-public:
-    Connections(std::size_t threads, std::atomic<int>& open) : pool_(threads), open_(open) {}
+// Counts the connections that are open, from their arrival, so that none is left unanswered at the end.
+struct Connections : httplib::ThreadPool {
+    Connections(std::size_t threads, std::atomic<int>& counted) : ThreadPool(threads), open(counted) {}
     void enqueue(std::function<void()> serve) override {
-        ++open_;
-        pool_.enqueue([this, serve = std::move(serve)] {
+        ++open;
+        ThreadPool::enqueue([this, serve = std::move(serve)] {
             serve();
-            --open_;
+            --open;
         });
     }
-    void shutdown() override { pool_.shutdown(); }
+    std::atomic<int>& open;
+};
 
-private:
-    httplib::ThreadPool pool_;
-    std::atomic<int>& open_;
+struct Server : httplib::Server {
+    int bind(const std::string& host, int port) {  // 0: any; returns which, or -1
+        const int bound = port == 0 ? bind_to_any_port(host) : (bind_to_port(host, port) ? port : -1);
+        ::listen(svr_sock_, SOMAXCONN);  // cpp-httplib lets 5 connections wait to be accepted: a burst would be reset
+        return bound;
+    }
 };
 
 int run(Flags& flags, const sigset_t& stopping) {
@@ -100,7 +99,7 @@ int run(Flags& flags, const sigset_t& stopping) {
     const int port = to_number<int>("--port", flags["--port"]);
     hybridstitch::Service service(options);
 
-    httplib::Server server;
+    Server server;
     std::atomic<int> open{0};
     // A thread for each request that draws or waits, and a few to say that the queue is full.
     server.new_task_queue = [&] { return new Connections(options.max_queue + std::size_t{8}, open); };
@@ -108,14 +107,14 @@ int run(Flags& flags, const sigset_t& stopping) {
     server.set_keep_alive_max_count(1);  // a picture takes longer than a new connection
     server.Post("/generate", [&](const auto& request, auto& response) { generate(service, request, response); });
     server.Get("/ready", [&](const auto&, auto& response) {
-        service.ready() ? response.set_content("ready\n", "text/plain") : refuse(response, 503, service.problem());
+        const std::string running = std::to_string(service.running()), waiting = std::to_string(service.waiting());
+        if (service.ready()) response.set_content(running + " drawn, " + waiting + " wait\n", "text/plain");
+        else refuse(response, 503, service.problem());
     });
-    const int bound =
-        port == 0 ? server.bind_to_any_port(flags["--host"]) : (server.bind_to_port(flags["--host"], port) ? port : -1);
-    if (bound < 0) throw hybridstitch::Error("cannot listen on " + flags["--host"] + ":" + flags["--port"]);
+    const int bound = server.bind(flags["--host"], port);
+    if (bound < 0) throw hybridstitch::StartError("cannot listen on " + flags["--host"] + ":" + flags["--port"]);
     std::cout << "listening on http://" << flags["--host"] << ":" << bound << std::endl;
     std::thread listening([&] { server.listen_after_bind(); });
-
     int signal = 0;
     sigwait(&stopping, &signal);
     service.close();  // draws what is there; what comes meanwhile gets its 503
@@ -139,7 +138,7 @@ int main(int count, char** words) {
     try {
         for (int place = 1; place < count; place += 2) {
             if (flags.count(words[place]) == 0 || place + 1 == count) {
-                throw hybridstitch::Error(std::string(words[place]) + " is no flag, or has no value after it");
+                throw hybridstitch::Error(words[place] + std::string(" is no flag, or has no value after it"));
             }
             flags[words[place]] = words[place + 1];
         }

@@ -38,7 +38,7 @@ class QueueFull : public Unavailable {
 class Closed : public Unavailable {
     using Unavailable::Unavailable;
 };
-// Request::timeout passed before the picture was there (504).
+// Request::timeout passed before the picture was there (408).
 class TimedOut : public Error {
     using Error::Error;
 };
