@@ -10,7 +10,9 @@ from PIL import Image
 
 from hybridstitch.cli import main, parser
 from hybridstitch.pairs.recipe import Recipe
+from hybridstitch.runtime.drawing import Drawing
 from hybridstitch.runtime.pictures import read_metadata, save_png
+from hybridstitch.runtime.result import Failure
 
 STAR = "a large striped red star left of a small plain white circle on a navy background"
 HEART = "a large plain green heart on a grey background"
@@ -53,6 +55,23 @@ def test_json_is_one_report_on_stdout_and_nothing_else(run, tmp_path):
     assert report["engines"]["large"]["calls"] == 4
     assert report["engines"]["large"]["seconds"] > 0
     assert Image.open(first["path"]).size == Image.open(second["path"]).size == (128, 128)
+
+
+def test_a_picture_that_went_wrong_is_told_and_the_others_are_saved(run, tmp_path, monkeypatch):
+    finish = Drawing.finish
+
+    def second_wrong(drawing):
+        first, *_ = finish(drawing)
+        return [first, Failure(drawing.batch[1], "large, step 2, gave NaN or infinity")]
+
+    monkeypatch.setattr(Drawing, "finish", second_wrong)
+    code, stdout, stderr = run("--prompt", STAR, "--prompt", HEART, *QUICK, "--json", "--out", str(tmp_path))
+    assert code == 1
+    report = json.loads(stdout)
+    assert [picture["prompt"] for picture in report["pictures"]] == [STAR]
+    assert report["failures"] == [{"prompt": HEART, "error": "large, step 2, gave NaN or infinity"}]
+    assert stderr.splitlines() == [f"not drawn: {HEART!r}: large, step 2, gave NaN or infinity"]
+    assert [path.suffix for path in tmp_path.iterdir()] == [".png"]
 
 
 def test_a_picture_can_be_drawn_again_from_its_metadata(run, tmp_path):

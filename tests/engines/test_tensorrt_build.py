@@ -83,6 +83,7 @@ MEDIUM = {  # the width of Stable Diffusion 3 medium, in two of its layers
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "attention",
     [{}, {"qk_norm": "rms_norm", "dual_attention_layers": (0,)}],

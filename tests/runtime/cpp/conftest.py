@@ -24,7 +24,7 @@ def call(*words: object, **options) -> str:
 def build(source: Path, folder: Path, *options: str) -> Path:
     """Configure and build a CMake project; returns the folder."""
     call("cmake", "-S", source, "-B", folder, "-DCMAKE_BUILD_TYPE=Debug", *options)
-    call("cmake", "--build", folder)
+    call("cmake", "--build", folder, "--parallel")
     return folder
 
 
