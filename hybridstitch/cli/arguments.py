@@ -88,6 +88,15 @@ def add_seed(parser: Any, default: int | None, words: str) -> None:
     )
 
 
+def add_engines(parser: Parser) -> None:
+    parser.add_argument(
+        "--engines",
+        type=place,
+        metavar="DIR",
+        help="where they were built (default: build/PAIR/BACKEND); plans can run code: name only folders you trust",
+    )
+
+
 def add_threads(parser: Any) -> None:
     check = partial(whole, "threads", span=THREADS)
     parser.add_argument("--threads", type=checked(int, check), metavar="N", help="CPU threads (default: the cores)")

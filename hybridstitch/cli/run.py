@@ -17,7 +17,18 @@ from hybridstitch.method.size import Size
 from hybridstitch.pairs.plans import STAGE_LENGTHS, make_plan
 from hybridstitch.pairs.recipe import Recipe, recipe_names
 
-from .arguments import DEFAULT_PAIR, Parser, add_backend, add_pair, add_seed, add_setting, add_threads, place, size
+from .arguments import (
+    DEFAULT_PAIR,
+    Parser,
+    add_backend,
+    add_engines,
+    add_pair,
+    add_seed,
+    add_setting,
+    add_threads,
+    place,
+    size,
+)
 from .output import mask_path, picture_paths
 
 
@@ -48,12 +59,7 @@ def add_to(commands: Any) -> None:
     where = parser.add_argument_group("with what, and where to")
     add_pair(where)  # type: ignore[arg-type]
     add_backend(where)  # type: ignore[arg-type]
-    where.add_argument(
-        "--engines",
-        type=place,
-        metavar="DIR",
-        help="where they were built (default: build/PAIR/BACKEND); plans can run code: name only folders you trust",
-    )
+    add_engines(where)  # type: ignore[arg-type]
     where.add_argument("--device", metavar="NAME", help="such as cuda:1 (default: the CPU, or the backend's GPU)")
     add_threads(where)
     where.add_argument(

@@ -12,7 +12,7 @@ from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.method.numbers import finite, whole
 from hybridstitch.pairs.recipe import Recipe
 
-from .arguments import DEFAULT_PAIR, Parser, add_backend, add_pair, add_threads, checked, place
+from .arguments import DEFAULT_PAIR, Parser, add_backend, add_engines, add_pair, add_threads, checked, place
 from .build import version
 from .run import quiet
 
@@ -29,12 +29,7 @@ def add_to(commands: Any) -> None:
     parser.set_defaults(call=serve)
     add_pair(parser)
     add_backend(parser)
-    parser.add_argument(
-        "--engines",
-        type=place,
-        metavar="DIR",
-        help="where they were built (default: build/PAIR/BACKEND); plans can run code: name only folders you trust",
-    )
+    add_engines(parser)
     parser.add_argument("--device", metavar="NAME", help="such as cuda:1 (default: the CPU, or the backend's GPU)")
     add_threads(parser)
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from .arguments import DEFAULT_PAIR, Parser, add_backend, add_pair, add_seed, add_threads, place
+from .arguments import DEFAULT_PAIR, Parser, add_backend, add_engines, add_pair, add_seed, add_threads, place
 from .progress import showing
 from .run import quiet
 
@@ -32,12 +32,7 @@ def add_to(commands: Any) -> None:
     parser.set_defaults(call=verify)
     add_pair(parser)
     add_backend(parser)
-    parser.add_argument(
-        "--engines",
-        type=place,
-        metavar="DIR",
-        help="where they were built (default: build/PAIR/BACKEND); plans can run code: name only folders you trust",
-    )
+    add_engines(parser)
     parser.add_argument(
         "--component", action="append", metavar="NAME", help="repeatable; only these, and no stages (default: all)"
     )
