@@ -94,6 +94,7 @@ class HybridStitch:
         backend: str = "onnxruntime",
         device: torch.device | str | None = None,
         threads: int | None = None,
+        schedule: str | Path | None = None,
     ) -> HybridStitch:
         """Load a pair's engines.
 
@@ -104,12 +105,13 @@ class HybridStitch:
             backend: onnxruntime, tensorrt, tensorrt_rtx or torch.
             device: such as cuda:1; by default the CPU, or the current GPU for a backend that needs one.
             threads: CPU threads of an engine; by default the machine's cores.
+            schedule: a TOML file whose method and settings are used unless a call says otherwise, as `tune` writes it.
 
         Raises:
-            HybridStitchError: unknown pair or backend, engines that are not built, were built for another machine,
-                version or pair, or are damaged; the message says what to type.
+            HybridStitchError: unknown pair or backend, a schedule that does not fit, engines that are not built, were
+                built for another machine, version or pair, or are damaged; the message says what to type.
         """
-        recipe, backend = Recipe.load(pair), find_backend(backend).name
+        recipe, backend = Recipe.load(pair, schedule), find_backend(backend).name
         folder = Path(str(engines)) if engines is not None else None
         return cls(recipe, folder, backend, device=device, threads=threads)
 

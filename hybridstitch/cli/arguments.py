@@ -64,6 +64,15 @@ def add_setting(parser: Any, name: str) -> None:
     )
 
 
+def add_schedule(parser: Any) -> None:
+    parser.add_argument(
+        "--schedule",
+        type=place,
+        metavar="FILE",
+        help="method and settings from a .toml file, as tune writes it, instead of the recipe's",
+    )
+
+
 def add_pair(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--pair",

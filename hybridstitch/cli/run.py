@@ -23,6 +23,7 @@ from .arguments import (
     add_backend,
     add_engines,
     add_pair,
+    add_schedule,
     add_seed,
     add_setting,
     add_threads,
@@ -53,6 +54,7 @@ def add_to(commands: Any) -> None:
 
     how = parser.add_argument_group("how to draw it")
     how.add_argument("--method", choices=METHODS, help="hybrid is HybridStitch; the others are there to compare")
+    add_schedule(how)
     for name in SETTINGS:
         add_setting(how, name)
 
@@ -73,7 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Check everything, load, draw, save, report. Returns the exit code: 1 when some pictures failed."""
     _like(arguments)
     arguments.pair = arguments.pair or DEFAULT_PAIR
-    recipe = Recipe.load(arguments.pair)
+    recipe = Recipe.load(arguments.pair, arguments.schedule)
     settings: Any = {name: getattr(arguments, name) for name in SETTINGS}
     plan = make_plan(recipe, arguments.method, **settings)
     if arguments.save_mask and not plan.has_hybrid:
@@ -92,6 +94,7 @@ def run(arguments: argparse.Namespace) -> int:
         backend=arguments.backend,
         device=arguments.device,
         threads=arguments.threads,
+        schedule=arguments.schedule,
     )
     loading = time.perf_counter() - start
     requests = pipe.resolve(
@@ -186,6 +189,8 @@ def _like(arguments: argparse.Namespace) -> None:
     """Fill in, from a picture's metadata, what the command line leaves open."""
     if not arguments.like:
         return
+    if arguments.schedule:
+        raise HybridStitchError("--like takes method and settings from the picture; leave out --schedule")
     from hybridstitch.runtime.pictures import read_metadata
 
     made = read_metadata(Path(arguments.like))

@@ -12,7 +12,17 @@ from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.method.numbers import finite, whole
 from hybridstitch.pairs.recipe import Recipe
 
-from .arguments import DEFAULT_PAIR, Parser, add_backend, add_engines, add_pair, add_threads, checked, place
+from .arguments import (
+    DEFAULT_PAIR,
+    Parser,
+    add_backend,
+    add_engines,
+    add_pair,
+    add_schedule,
+    add_threads,
+    checked,
+    place,
+)
 from .build import version
 from .run import quiet
 
@@ -32,6 +42,7 @@ def add_to(commands: Any) -> None:
     add_engines(parser)
     parser.add_argument("--device", metavar="NAME", help="such as cuda:1 (default: the CPU, or the backend's GPU)")
     add_threads(parser)
+    add_schedule(parser)
 
     net = parser.add_argument_group("who may ask, and where")
     net.add_argument(
@@ -75,7 +86,7 @@ def serve(arguments: argparse.Namespace) -> None:
     """Check everything, listen, load, answer until a signal comes."""
     if missing := [name for name in NEEDED if find_spec(name) is None]:
         raise HybridStitchError(f"serving needs {', '.join(missing)}: pip install 'hybridstitch-trt[serve]'")
-    recipe = Recipe.load(arguments.pair or DEFAULT_PAIR)
+    recipe = Recipe.load(arguments.pair or DEFAULT_PAIR, arguments.schedule)
     quiet()
     from hybridstitch.runtime.serving.http.front import Front
     from hybridstitch.runtime.serving.http.gate import read_keys
@@ -102,6 +113,7 @@ def serve(arguments: argparse.Namespace) -> None:
         backend=arguments.backend,
         device=arguments.device,
         threads=arguments.threads,
+        schedule=arguments.schedule,
         max_queue=arguments.max_queue,
         max_batch=arguments.max_batch,
         max_delay=arguments.max_delay,

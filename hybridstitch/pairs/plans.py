@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.method.plan import Plan, Score
 from hybridstitch.method.schedule import Schedule
 from hybridstitch.method.settings import METHODS, OFF, SETTINGS, PlanSettings, find_setting, settings_of_method
 
-from .recipe import Recipe
+if TYPE_CHECKING:
+    from .recipe import Recipe  # which applies schedules, and so makes plans
 
 STAGE_LENGTHS = {"large_steps", "hybrid_steps"}
 # Of all steps, where the recipe does not say.
@@ -34,7 +35,7 @@ def make_plan(recipe: Recipe, method: str | None = None, **settings: Unpack[Plan
     if lengths and given.get("adaptive", OFF) != OFF:
         raise HybridStitchError("adaptive switching finds the stage ends itself: give it or stage lengths, not both")
     chosen = {name: setting.default for name, setting in SETTINGS.items()}
-    chosen |= {"steps": recipe.defaults.steps, "guidance": recipe.defaults.guidance, **recipe.settings(method)}
+    chosen |= recipe.settings(method)
     if lengths:
         chosen["adaptive"] = OFF
     chosen |= given
@@ -74,7 +75,8 @@ def _stage_lengths(method: str, recipe: Recipe, given: Mapping[str, Any], steps:
     """Lengths of the large and the hybrid stage, in steps."""
     if method in ("large", "small"):
         return (steps, 0) if method == "large" else (0, 0)
-    planned, own = recipe.defaults.steps, recipe.settings(method)
+    own = recipe.settings(method)
+    planned = own["steps"]
     share = steps / planned
     large = given.get("large_steps", min(steps, max(1, round(own.get("large_steps", LARGE_SHARE * planned) * share))))
     if method != "hybrid":

@@ -26,6 +26,8 @@ from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.method.settings import SETTINGS, Method, settings_of_method
 from hybridstitch.method.size import Size
 
+from .schedule_file import apply_schedule, read_schedule
+
 Role = Literal["large", "small"]
 Dtype = Literal["float32", "float16", "bfloat16"]
 
@@ -92,9 +94,13 @@ class Recipe(_Strict):
     profiles: Profiles
     defaults: Defaults
     methods: dict[Literal["hybrid", "srdiffusion", "t-stitch"], dict[str, Any]] = Field(default_factory=dict)
+    schedule: str | None = Field(default=None, min_length=1)
+    """A schedule's file, relative to this one, that goes before `defaults` and `methods`."""
     folder: Path = Field(default=Path(), exclude=True)
     argument: str = Field(default="", exclude=True)
     """What names this recipe on the command line: its name, or its file as it was given."""
+    scheduled: dict[str, Any] | None = Field(default=None, exclude=True)
+    """All settings of `defaults.method`, where a schedule gave them: see `apply_schedule`."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -115,15 +121,21 @@ class Recipe(_Strict):
         return self
 
     def settings(self, method: str) -> dict[str, Any]:
-        """What the recipe says of a method's settings, beside steps and guidance."""
-        return self.methods.get(method, {})  # type: ignore[call-overload]
+        """What a run of a method uses unless it is told otherwise: steps, guidance, and what else is said of it."""
+        if self.scheduled is not None and method == self.defaults.method:
+            return self.scheduled
+        own = self.methods.get(method, {})  # type: ignore[call-overload]
+        return {"steps": self.defaults.steps, "guidance": self.defaults.guidance, **own}
 
     @classmethod
-    def load(cls, name: str | Path) -> Recipe:
+    def load(cls, name: str | Path, schedule: str | Path | None = None) -> Recipe:
         """Read a recipe by name (`demo`, one of `recipe_names()`) or from a TOML file.
 
+        Args:
+            schedule: a schedule's file, instead of the one that the recipe may name.
+
         Raises:
-            HybridStitchError: no such recipe, or a file that is no valid recipe; the message names the key.
+            HybridStitchError: no such recipe, or a file that is no valid recipe or schedule; the message names the key.
         """
         path = Path(str(name))
         if path.suffix != ".toml":
@@ -138,12 +150,15 @@ class Recipe(_Strict):
             raise HybridStitchError(f"pair recipe {path} cannot be read: {error.strerror}") from None
         except (ValueError, RecursionError) as error:  # of TOML, UTF-8, a number or brackets beyond all bounds
             raise HybridStitchError(f"pair recipe {path} is not TOML: {error}") from None
-        if ours := sorted(content.keys() & {"folder", "argument"}):
+        if ours := sorted(content.keys() & {"folder", "argument", "scheduled"}):
             raise HybridStitchError(f"pair recipe {path}: unknown key {ours[0]!r}")
         try:
-            return cls.model_validate({**content, "folder": path.resolve().parent, "argument": str(name)})
+            recipe = cls.model_validate({**content, "folder": path.resolve().parent, "argument": str(name)})
         except ValidationError as error:
             raise HybridStitchError(f"pair recipe {path}: {first_problem(error)}") from None
+        if schedule is None and recipe.schedule is not None:
+            schedule = recipe.folder / recipe.schedule
+        return recipe if schedule is None else apply_schedule(recipe, read_schedule(Path(str(schedule))))
 
     def checkpoint(self, role: Role) -> Path:
         """The folder of the large or the small checkpoint, in diffusers' layout.

@@ -64,12 +64,13 @@ class Service:
         backend: str = "onnxruntime",
         device: torch.device | str | None = None,
         threads: int | None = None,
+        schedule: str | Path | None = None,
         **options: Any,
     ) -> Self:
         """Load a pair's engines, check them, draw a little of each of the recipe's sizes, and take requests.
 
         Args:
-            pair, engines, backend, device, threads: as in `HybridStitch.load`.
+            pair, engines, backend, device, threads, schedule: as in `HybridStitch.load`.
             max_queue: requests that wait, at most (16); more are refused at once.
             max_batch: pictures drawn together, at most. By default 1 on a CPU, where a batch wins little, and on a
                 GPU as many as come out as they do alone, to the last bit: found in the warm-up (see `Sharing.warm_up`).
@@ -80,7 +81,9 @@ class Service:
         Raises:
             HybridStitchError: as `HybridStitch.load`, an option out of range, or engines that gave no picture.
         """
-        pipe = HybridStitch.load(pair, engines=engines, backend=backend, device=device, threads=threads)
+        pipe = HybridStitch.load(
+            pair, engines=engines, backend=backend, device=device, threads=threads, schedule=schedule
+        )
         try:
             return cls(pipe, **options)
         except BaseException:
