@@ -1,0 +1,51 @@
+"""What is compared: a method with its settings, under the name that tables, plots and JSON call it by."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to draw: a method with its settings.
+
+    name: such as large, large@12, srdiffusion, hybrid@0.3, hybrid-paper@0.3.
+    settings: keyword arguments of `HybridStitch.__call__`; what they leave out is the recipe's.
+    """
+
+    name: str
+    settings: Mapping[str, Any]
+
+    def but(self, name: str | None = None, **settings: Any) -> Variant:
+        """The same with these settings changed, and perhaps another name."""
+        return replace(self, name=name or self.name, settings={**self.settings, **settings})
+
+
+LARGE = Variant("large", {"method": "large"})
+SMALL = Variant("small", {"method": "small"})
+SRDIFFUSION = Variant("srdiffusion", {"method": "srdiffusion"})
+T_STITCH = Variant("t-stitch", {"method": "t-stitch"})
+HYBRID = Variant("hybrid", {"method": "hybrid"})
+"""HybridStitch as the recipe has it."""
+
+
+def large_at(steps: int) -> Variant:
+    """The large model alone in so many steps: what every method has to beat in the same time."""
+    return LARGE.but(f"large@{steps}", steps=steps)
+
+
+def hybrid_at(ratio: float) -> Variant:
+    """HybridStitch with another share of the tokens, 0 to 1, and all else as the recipe has it."""
+    return HYBRID.but(f"hybrid@{ratio:g}", mask_ratio=ratio)
+
+
+def paper_at(ratio: float) -> Variant:
+    """HybridStitch as the paper has it: without the carried residual."""
+    return HYBRID.but(f"hybrid-paper@{ratio:g}", mask_ratio=ratio, residual="off")
+
+
+def in_steps(variant: Variant, steps: int) -> Variant:
+    """The same method in another number of steps; stage ends that the recipe gives scale in proportion."""
+    return variant.but(f"{variant.name}, {steps} steps", steps=steps)
