@@ -32,7 +32,7 @@ class Drawing:
     makes it, and leaves the device idle after it.
 
     batch: requests that share a batch (`Requests.batch_key`), in as many images as the workspace has.
-    levels: [S, 3], see `noise_levels`.
+    levels: [S, 4], see `noise_levels`.
     """
 
     def __init__(
@@ -50,7 +50,9 @@ class Drawing:
         self._health = Health()
         self._fill(text)
         models = EngineModels(workspace, watch.engine)
-        self._sampler = Sampler(models, workspace.state, levels, batch[0].plan)
+        exponents = {request.plan.residual for request in batch}
+        common = exponents.pop() if len(exponents) == 1 else None
+        self._sampler = Sampler(models, workspace.state, levels, batch[0].plan, exponent=common)
         watch.lap("text")
 
     def __iter__(self) -> Iterator[Step]:

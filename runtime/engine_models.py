@@ -76,4 +76,4 @@ class EngineModels:
         """A call's velocity, guided, to out [B, M, W]; its peaks are noted."""
         state = self._workspace.state
         call.peaks.index_copy_(0, state.index, peaks(call.velocity)[None])
-        guide(call.velocity, state.guidance, out)
+        guide(call.velocities, state.guidance, out)

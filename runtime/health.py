@@ -13,7 +13,8 @@ from hybridstitch.method.errors import HybridStitchError
 
 def peaks(output: Tensor) -> Tensor:
     """[B]: the largest magnitude in each row of an output [B, ...], NaN where the row has one; none of an empty one."""
-    return output.abs().amax(tuple(range(1, output.dim()))).float() if output.numel() else output.new_empty(0).float()
+    found = output.abs().amax(tuple(range(1, output.dim()))) if output.numel() else output.new_empty(0)
+    return found if found.dtype == torch.float32 else found.float()
 
 
 def fault(rows: Sequence[float]) -> str | None:
@@ -28,16 +29,18 @@ class Health:
 
     def __init__(self) -> None:
         self._where: list[str] = []
+        self._rows: list[int] = []
         self._peaks: list[Tensor] = []
 
     def watch(self, where: str, output: Tensor) -> None:
         """Note an output [B, ...]; `where` names the engine and the step."""
-        self.note(where, peaks(output))
+        self.note([where], peaks(output)[None])
 
-    def note(self, where: str, peaks: Tensor) -> None:
-        """Note the peaks [B] of an output."""
-        self._where.append(where)
-        self._peaks.append(peaks)
+    def note(self, where: Sequence[str], peaks: Tensor) -> None:
+        """Note the peaks [K, B] of K outputs."""
+        self._where += where
+        self._rows += [peaks.shape[1]] * len(where)
+        self._peaks.append(peaks.flatten())
 
     def problems(self, images: int) -> list[str | None]:
         """Of each image what is wrong with its rows, the first thing first; None: nothing. Waits for the device.
@@ -45,9 +48,12 @@ class Health:
         Row r of an output belongs to image r % images: negative prompts come before the others.
         """
         found: list[str | None] = [None] * images
-        read = iter(torch.cat(self._peaks).tolist())
-        for where, peaks in zip(self._where, self._peaks, strict=True):
-            rows = list(islice(read, len(peaks)))
+        values = torch.cat(self._peaks).tolist()
+        if fault(values) is None:
+            return found
+        read = iter(values)
+        for where, count in zip(self._where, self._rows, strict=True):
+            rows = list(islice(read, count))
             for image in range(images):
                 if found[image] is None and (what := fault(rows[image::images])):
                     found[image] = (

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 from pydantic import ConfigDict, ValidationError, create_model
 from torch import Tensor
@@ -40,8 +41,8 @@ _Made = create_model(
 
 def to_pictures(decoded: Tensor) -> list[Image.Image]:
     """[B, 3, H, W] in -1..1 -> 8-bit RGB, rounded as diffusers does."""
-    values = (decoded.float() / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).cpu().numpy()
-    return [Image.fromarray(picture) for picture in (values * 255).round().astype("uint8")]
+    values = (decoded.float() / 2).add_(0.5).clamp_(0, 1).mul_(255).round_().to(torch.uint8)
+    return [Image.fromarray(picture) for picture in values.permute(0, 2, 3, 1).contiguous().cpu().numpy()]
 
 
 def refined_overlay(picture: Image.Image, refined: Tensor) -> Image.Image:

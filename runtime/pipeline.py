@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -79,7 +80,8 @@ class HybridStitch:
         )
         self._sessions = {name: self.engines[name].session() for name in ("large", "small", "vae_decoder")}
         self._positions = {name: built.positions(name).to(self.engines[name].dtype) for name in ("large", "small")}
-        self._scheduler = load_scheduler(built.assets / "scheduler")
+        scheduler = load_scheduler(built.assets / "scheduler")
+        self._levels = lru_cache(maxsize=16)(partial(noise_levels, scheduler, device=self.device))
         self._split = any(len(plans) > 1 for plans in built.plans.values())
         self._workspaces: OrderedDict[Shape, Workspace] = OrderedDict()
         self._stream = OwnStream(self.device)
@@ -227,7 +229,7 @@ class HybridStitch:
     def _begin(self, batch: Sequence[Request], watch: Stopwatch) -> Drawing:
         shape = self.requests.shape(batch)
         tokens, steps = self.geometry.tokens(shape.size), batch[0].plan.schedule.steps
-        levels = noise_levels(self._scheduler, steps, tokens, self.device)
+        levels = self._levels(steps, tokens)
         return Drawing(batch, self._workspace(shape), self._text, levels, self.geometry, watch)
 
     def _workspace(self, shape: Shape) -> Workspace:

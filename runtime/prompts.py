@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
+import torch
+from tokenizers import Tokenizer
 from torch import Tensor
 
 from hybridstitch.engines.store.manifest import Manifest
@@ -38,8 +38,12 @@ class Tokenizers:
 
         names = ["tokenizer", "tokenizer_2", "tokenizer_3"][: len(lengths)]
         self.lengths = tuple(lengths)
-        self._tokenizers: list[Any] = [AutoTokenizer.from_pretrained(str(folder / name)) for name in names]
-        self._lock = threading.Lock()  # a call sets padding and truncation on the tokenizer itself
+        loaded = [AutoTokenizer.from_pretrained(str(folder / name)) for name in names]
+        self._tokenizers: list[Tokenizer] = [each.backend_tokenizer for each in loaded]
+        self._whole = Tokenizer.from_str(self._tokenizers[-1].to_str())  # the last one, which cuts and pads nothing
+        for each, length in zip(loaded, lengths, strict=True):
+            each.backend_tokenizer.enable_truncation(length)
+            each.backend_tokenizer.enable_padding(length=length, pad_id=each.pad_token_id, pad_token=each.pad_token)
 
     def check(self, prompt: str, name: str = "prompt", *, may_be_empty: bool = False) -> None:
         """Refuse a prompt that says nothing, or whose end no encoder would read.
@@ -54,11 +58,10 @@ class Tokenizers:
             raise HybridStitchError(f"the {name} is empty: say what to draw")
         if broken := [sign for sign in prompt if "\ud800" <= sign <= "\udfff"]:
             raise HybridStitchError(f"the {name} is not UTF-8 text: it holds {broken[0]!r}")
-        tokenizer, limit = self._tokenizers[-1], self.lengths[-1]
-        with self._lock:
-            ids = tokenizer(prompt, verbose=False).input_ids
+        limit = self.lengths[-1]
+        ids = self._whole.encode(prompt).ids
         if len(ids) > limit:
-            lost = tokenizer.decode(ids[limit - 1 :], skip_special_tokens=True).strip()
+            lost = self._whole.decode(ids[limit - 1 :], skip_special_tokens=True).strip()
             lost = lost if len(lost) <= 200 else f"{lost[:200]}..."
             raise HybridStitchError(
                 f"the {name} is {len(ids)} tokens long and the limit is {limit}: {lost!r} would be cut off; shorten it"
@@ -66,12 +69,5 @@ class Tokenizers:
 
     def ids(self, index: int, prompts: Sequence[str]) -> Tensor:
         """Token ids [B, L] for the encoder of that index, padded and cut to its length, on the CPU."""
-        with self._lock:
-            batch = self._tokenizers[index](
-                list(prompts),
-                padding="max_length",
-                max_length=self.lengths[index],
-                truncation=True,
-                return_tensors="pt",
-            )
-        return batch.input_ids
+        # One by one: a batch would wake as many threads as there are cores, beside those of the engines.
+        return torch.tensor([self._tokenizers[index].encode(prompt).ids for prompt in prompts])

@@ -124,7 +124,8 @@ class Call:
     """An engine call of one kind of step, and the tensors at its ends.
 
     model: "large" or "small". tokens: [halves, B, M, W], what is read, seen as both halves of a guided batch.
-    timestep: [R], the model's. velocity: [R, M, W], what is written. peaks: [steps, R], the model's.
+    timestep: [R], the model's. velocity: [R, M, W], what is written; velocities: its halves [B, M, W]. peaks:
+    [steps, R], the model's.
     """
 
     model: str
@@ -132,6 +133,7 @@ class Call:
     tokens: Tensor
     timestep: Tensor
     velocity: Tensor
+    velocities: tuple[Tensor, ...]
     peaks: Tensor
 
 
@@ -173,9 +175,10 @@ class Workspace:
 
     def note_steps(self, health: Health, steps: int) -> None:
         """Note what the transformers gave in the first steps of a run."""
-        for step in range(steps):
-            for model in ("large", "small"):
-                health.note(f"{model}, step {step + 1},", self.sides[f"{model}.peaks"][step])
+        models = ("large", "small")
+        peaks = torch.stack([self.sides[f"{model}.peaks"][:steps] for model in models], dim=1)
+        where = [f"{model}, step {step + 1}," for step in range(steps) for model in models]
+        health.note(where, peaks.flatten(0, 1))
 
     def _bind(
         self, session: Session, call: str, model: str, frozen: Mapping[str, Tensor], kept: Mapping[str, Tensor]
@@ -195,6 +198,7 @@ class Workspace:
             tokens=tokens.unflatten(0, (-1, self.shape.images)),
             timestep=inputs["timestep"],
             velocity=velocity,
+            velocities=velocity.split(self.shape.images),
             peaks=self.sides[f"{model}.peaks"],
         )
 

@@ -165,7 +165,7 @@ def _material(built: Built, encoders: Mapping[str, Engine], seed: int) -> Materi
         input_ids={name: tokenizers.ids(index, PROMPTS).to(built.pair.device) for index, name in enumerate(encoders)},
         positions={name: built.checkpoint_positions(name) for name in TRANSFORMERS},
         sigmas=levels[:, 0],
-        timesteps=levels[:, 2],
+        timesteps=levels[:, -1],
     )
 
 

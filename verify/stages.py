@@ -46,7 +46,7 @@ class Side:
 class Setting:
     """What both sides are given.
 
-    noise [B, N, p*p*C]; levels [S, 3] by stage, see `noise_levels`; text [B', T, E] and pooled [B', P], negative
+    noise [B, N, p*p*C]; levels [S, 4] by stage, see `noise_levels`; text [B', T, E] and pooled [B', P], negative
     prompts first.
     """
 

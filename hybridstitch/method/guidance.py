@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -16,14 +18,15 @@ def halves(scale: float) -> int:
     return 2 if is_guided(scale) else 1
 
 
-def guide(velocity: Tensor, scale: Tensor, out: Tensor) -> None:
-    """[2B, M, W] into out [B, M, W] in float32: negative + scale * (positive - negative); [B, M, W] as it is.
+def guide(velocities: Sequence[Tensor], scale: Tensor, out: Tensor) -> None:
+    """Velocities [B, M, W] into out [B, M, W] in float32: of a negative and a positive one
+    negative + scale * (positive - negative), a single one as it is.
 
     scale: [B, 1, 1], of each image. The same formula for every token, so that guiding before or after the stitch is the
     same thing.
     """
-    if velocity.shape[0] == out.shape[0]:
-        out.copy_(velocity)
-        return
-    negative, positive = velocity.float().chunk(2)
-    torch.lerp(negative, positive, scale, out=out)
+    if len(velocities) == 1:
+        out.copy_(velocities[0])
+    else:
+        negative, positive = velocities
+        torch.lerp(negative.float(), positive.float(), scale, out=out)

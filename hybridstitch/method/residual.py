@@ -7,7 +7,6 @@ small model runs, its velocity becomes v_small + r * (sigma / sigma_r)^q.
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 
 from .state import State
 from .tokens import gather, stitch
@@ -20,19 +19,24 @@ def measure(state: State) -> None:
 
 
 def renew(state: State) -> None:
-    """Measure again on the masked tokens, in a hybrid step."""
+    """Measure again on the masked tokens, in a hybrid step. It counts where these tokens are no longer computed: the
+    steps in between overwrite what would be corrected there."""
     stitch(state.difference, state.hard - gather(state.sketch, state.computed), state.computed)
     stitch(state.measured_at, state.sigma.expand(*state.computed.shape, 1), state.computed)
 
 
-def correct(state: State) -> None:
-    """velocity: the small model's sketch with what the large one last said added, faded by sigma."""
-    fade = _power(state.sigma / state.measured_at, state.exponent)
+def correct(state: State, exponent: float | None) -> None:
+    """velocity: the small model's sketch with what the large one last said added, faded by sigma.
+
+    exponent: of all images, where it is the same one; None: the state's, image by image. To the last bit the same.
+    """
+    ratio = state.sigma / state.measured_at
+    square = ratio * ratio
+    if exponent == 2:
+        fade = square
+    elif exponent == 3:
+        fade = square * ratio
+    else:  # products here too, for the images that have these exponents: pow of a tensor rounds otherwise
+        every = state.exponent
+        fade = torch.where(every == 2, square, torch.where(every == 3, square * ratio, ratio**every))
     torch.addcmul(state.sketch, state.difference, fade, out=state.velocity)
-
-
-def _power(base: Tensor, exponent: Tensor) -> Tensor:
-    """base [B, N, 1] to the exponent [B, 1, 1] of each image. Squares and cubes are products, to the last bit what
-    torch makes of a number as exponent, and pow of a tensor does not."""
-    square = base * base
-    return torch.where(exponent == 2, square, torch.where(exponent == 3, square * base, base**exponent))

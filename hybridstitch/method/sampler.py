@@ -11,7 +11,7 @@ from .masks import Mask, hardest, relative_change
 from .plan import Plan, Score
 from .schedule import Stage
 from .state import State
-from .steps import Models, advance, estimate, full_step, hand_over, hybrid_step, small_step
+from .steps import Models, advance, estimate, full_step, hand_over, hybrid_step, leave_mask, small_step
 from .tokens import gather
 
 
@@ -31,10 +31,11 @@ class Sampler:
     a run is to stop asking.
 
     models: the pair. state: the run's tensors; its `x` holds noise at the start and clean tokens at the end.
-    levels: [S, 3], sigma, next sigma and timestep of each step, from the checkpoint's scheduler, fp32.
+    levels: [S, 4], see `levels`, from the checkpoint's scheduler.
     plan: guidance and residual exponent are the state's, of each image; of the plan counts only whether there is a
-    residual. schedule: as it came out; adaptive switching decides it on the way. hybrid_steps: with the large model on
-    masked tokens, until now. choose: scores [B, N] and M to the mask.
+    residual. exponent: of the residual, where all images have the same. schedule: as it came out; adaptive switching
+    decides it on the way. hybrid_steps: with the large model on masked tokens, until now. choose: scores [B, N] and M
+    to the mask.
 
     Iterate in inference mode.
     Source: HybridStitch, arXiv 2603.07815, section 3; the README has it as a table.
@@ -47,31 +48,38 @@ class Sampler:
         levels: Tensor,
         plan: Plan,
         *,
+        exponent: float | None = None,
         choose: Callable[[Tensor, int], Mask] = hardest,
     ) -> None:
         self.schedule = plan.schedule
         self.hybrid_steps = 0
-        self._models, self._state, self._levels, self._plan, self._choose = models, state, levels, plan, choose
+        self._models, self._state, self._levels, self._plan = models, state, levels, plan
+        self._exponent, self._choose = exponent, choose
         self._estimates = plan.adaptive is not None or (plan.has_hybrid and plan.score is Score.CHANGE)
 
     def __iter__(self) -> Iterator[Step]:
-        models, state, carry = self._models, self._state, False
+        models, state, exponent = self._models, self._state, self._exponent
+        carry, masked = False, 0  # whether there is a residual; hybrid steps with this mask
         state.refined.zero_()
-        for index in range(self.schedule.steps):
-            state.level.copy_(self._levels[index])
+        for index, level in enumerate(self._levels):
+            state.level.copy_(level)
             state.index.fill_(index)
             stage, full = self.schedule.stage(index), self.schedule.runs_full(index)
             if full:
                 full_step(models, state)
             elif stage is Stage.HYBRID:
-                hybrid_step(models, state, carry=carry)
+                hybrid_step(models, state, carry=carry, exponent=exponent)
+                masked += 1
                 self.hybrid_steps += 1
             else:
-                small_step(models, state, carry=carry)
+                small_step(models, state, carry=carry, exponent=exponent)
             if self._estimates:
                 estimate(state)
                 self._adapt(index)
-            if self.schedule.hands_over(index):
+            if stage is Stage.HYBRID and self.schedule.leaves_mask(index):
+                leave_mask(state, hybrid_steps=masked, carry=carry)
+                masked = 0
+            if full and self.schedule.hands_over(index):
                 carry = self._plan.residual is not None
                 self._hand_over(index, carry=carry)
             if self._estimates and full:

@@ -82,6 +82,13 @@ class Schedule:
         """Whether this is a full large step and the next one is not: keys, values and mask are made here."""
         return self.runs_full(step) and step + 1 < self.steps and not self.runs_full(step + 1)
 
+    def leaves_mask(self, step: int) -> bool:
+        """Whether this is the last hybrid step with its mask: a refresh, another stage or the end follows."""
+        return self._runs_masked(step) and not self._runs_masked(step + 1)
+
+    def _runs_masked(self, step: int) -> bool:
+        return step < self.steps and self.stage(step) is Stage.HYBRID and not self.runs_full(step)
+
     def end_large(self, step: int, *, hybrid: bool) -> Schedule:
         """The same plan with the large stage ended before `step`; all that follows is hybrid, or small."""
         return replace(self, large_until=step, hybrid_until=self.steps if hybrid else step)

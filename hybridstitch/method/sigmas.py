@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def noise_levels(scheduler: Any, steps: int, tokens: int, device: torch.device) -> Tensor:
-    """[S, 3], float32: sigma, the next step's sigma and the timestep of each step, for a picture of N image tokens.
+    """[S, 4], float32, see `levels`: of each step, for a picture of N image tokens.
 
     Source: StableDiffusion3Pipeline.__call__ and `calculate_shift` in diffusers.
     """
@@ -23,5 +23,6 @@ def noise_levels(scheduler: Any, steps: int, tokens: int, device: torch.device) 
 
 
 def levels(sigmas: Tensor, timesteps: Tensor) -> Tensor:
-    """Sigmas [S+1] and timesteps [S] as one table [S, 3]: sigma, the next step's sigma and the timestep."""
-    return torch.stack([sigmas[:-1], sigmas[1:], timesteps], dim=1)
+    """Sigmas [S+1] and timesteps [S] as one table [S, 4]: sigma, the next step's sigma, the (negative) stride from the
+    one to the other, and the timestep."""
+    return torch.stack([sigmas[:-1], sigmas[1:], sigmas.diff(), timesteps], dim=1)

@@ -21,7 +21,7 @@ class State:
     x0 = x - sigma * velocity, where a plan looks at it; before, full_estimate: those of the last step and of the last
     full one.
     sketch, hard: what the small and the large model say in a hybrid step.
-    level: sigma, the next step's sigma and the timestep. index: the step's number, from 0.
+    level: sigma, the next step's sigma, what lies between them, and the timestep. index: the step's number, from 0.
     difference, measured_at: the carried residual, and the sigma at which each token's was measured.
     guidance, exponent: of each image, the guidance scale and the residual's exponent.
     computed, frozen: the mask. refined: the hybrid steps that computed each token.
@@ -34,7 +34,7 @@ class State:
     full_estimate: Annotated[Tensor, "B", "N", "W"]
     sketch: Annotated[Tensor, "B", "N", "W"]
     hard: Annotated[Tensor, "B", "M", "W"]
-    level: Annotated[Tensor, 3]
+    level: Annotated[Tensor, 4]
     index: Annotated[Tensor, 1]
     difference: Annotated[Tensor, "B", "N", "W"]
     measured_at: Annotated[Tensor, "B", "N", 1]
@@ -53,8 +53,12 @@ class State:
         return self.level[1]
 
     @cached_property
-    def timestep(self) -> Tensor:
+    def stride(self) -> Tensor:
         return self.level[2]
+
+    @cached_property
+    def timestep(self) -> Tensor:
+        return self.level[3]
 
     @cached_property
     def mask(self) -> Mask:

@@ -44,28 +44,35 @@ def full_step(models: Models, state: State) -> None:
     models.large(state.x, state.timestep, state.velocity)
 
 
-def hybrid_step(models: Models, state: State, *, carry: bool) -> None:
+def hybrid_step(models: Models, state: State, *, carry: bool, exponent: float | None) -> None:
     """The large model on the masked tokens, the small one on all: stitched.
 
-    carry: whether there is a residual to add to the small model's velocity, and to renew.
+    carry: whether there is a residual to add to the small model's velocity. exponent: see `residual.correct`.
     """
     models.hybrid(state.x, state.timestep, state.mask, state.hard, state.sketch)
-    if carry:
-        residual.correct(state)
-        residual.renew(state)
-    else:
-        state.velocity.copy_(state.sketch)
+    _sketched(state, carry=carry, exponent=exponent)
     stitch(state.velocity, state.hard, state.computed)
-    state.refined.scatter_add_(1, state.computed, torch.ones_like(state.computed, dtype=state.refined.dtype))
 
 
-def small_step(models: Models, state: State, *, carry: bool) -> None:
+def small_step(models: Models, state: State, *, carry: bool, exponent: float | None) -> None:
     """The small model on every token."""
     models.small(state.x, state.timestep, state.sketch)
+    _sketched(state, carry=carry, exponent=exponent)
+
+
+def _sketched(state: State, *, carry: bool, exponent: float | None) -> None:
     if carry:
-        residual.correct(state)
+        residual.correct(state, exponent)
     else:
         state.velocity.copy_(state.sketch)
+
+
+def leave_mask(state: State, *, hybrid_steps: int, carry: bool) -> None:
+    """After the last hybrid step with a mask: note how often its tokens were computed, and renew their residual."""
+    if carry:
+        residual.renew(state)
+    count = torch.full_like(state.computed, hybrid_steps, dtype=state.refined.dtype)
+    state.refined.scatter_add_(1, state.computed, count)
 
 
 def hand_over(models: Models, state: State, *, score: Score | None, carry: bool) -> Tensor | None:
@@ -94,4 +101,4 @@ def estimate(state: State) -> None:
 
 def advance(state: State) -> None:
     """An Euler step of the rectified flow, to the next sigma."""
-    state.x.add_((state.next_sigma - state.sigma) * state.velocity)
+    state.x.add_(state.stride * state.velocity)

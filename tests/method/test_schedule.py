@@ -43,6 +43,13 @@ def test_keys_are_handed_over_at_the_last_full_step_before_one_that_is_not():
     assert not any(Schedule(4, 2, 2, small_first=True).hands_over(step) for step in range(4))
 
 
+def test_a_mask_is_left_before_a_refresh_another_stage_or_the_end():
+    refreshed = Schedule(steps=8, large_until=2, hybrid_until=7, refresh_every=2)  # hybrid 2, 3, full 4, hybrid 5, 6
+    assert [step for step in range(8) if refreshed.leaves_mask(step)] == [3, 6]
+    assert [step for step in range(4) if Schedule(4, 1, 4).leaves_mask(step)] == [3]
+    assert not any(Schedule(4, 2, 2).leaves_mask(step) for step in range(4))
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -77,7 +77,7 @@ def test_rows_are_picked_for_both_halves_and_every_head_alike():
 
 def guided(velocity, scale):
     out = torch.empty(velocity.shape[0] // 2, *velocity.shape[1:])
-    guide(velocity, torch.full((len(out), 1, 1), scale), out)
+    guide(velocity.chunk(2), torch.full((len(out), 1, 1), scale), out)
     return out
 
 
@@ -86,7 +86,7 @@ def test_guidance_is_the_diffusers_formula_and_none_up_to_one():
     negative, positive = velocity.chunk(2)
     torch.testing.assert_close(guided(velocity, 4.0), negative + 4.0 * (positive - negative))
     out = torch.empty_like(velocity)
-    guide(velocity, torch.ones(4, 1, 1), out)
+    guide([velocity], torch.ones(4, 1, 1), out)
     assert torch.equal(out, velocity)
     assert [halves(scale) for scale in (0.0, 1.0, 1.5)] == [1, 1, 2]
 
@@ -98,7 +98,8 @@ def test_guiding_before_or_after_the_stitch_is_the_same():
     torch.testing.assert_close(after, before)
 
 
-def test_the_residual_fades_with_sigma_and_is_renewed_on_masked_tokens():
+@pytest.mark.parametrize("exponent", [2.0, None], ids=["of all images", "of each image"])
+def test_the_residual_fades_with_sigma_and_is_renewed_on_masked_tokens(exponent):
     lengths = {"B": 1, "N": 2, "M": 1, "F": 1, "W": 1}
     state = State(
         **{  # type: ignore[arg-type]
@@ -110,7 +111,7 @@ def test_the_residual_fades_with_sigma_and_is_renewed_on_masked_tokens():
 
     def corrected(sigma: float) -> list[float]:
         state.level[0] = sigma
-        residual.correct(state)
+        residual.correct(state, exponent)
         return state.velocity.flatten().tolist()
 
     state.level[0], state.velocity[:] = 1.0, torch.tensor([[[4.0], [8.0]]])
