@@ -5,9 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 def test_an_export_at_sd35_s_width_takes_little_time_and_memory_and_writes_almost_nothing():
     """Four of its 38 layers, 0.8 G parameters: 1.6 GB of weights, none of which is loaded."""
     command = [sys.executable, "-m", "benchmarks.export_sd35", "--layers", "4"]
