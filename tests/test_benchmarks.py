@@ -10,7 +10,7 @@ from PIL import Image
 
 from benchmarks import batches, machine, methods, picture_hashes, serving
 from benchmarks.fronts import Wanted
-from training.world import held_out, read_caption
+from hybridstitch.evaluation.world.scenes import held_out, read_caption
 
 
 def test_psnr_is_that_of_8_bit_pictures():

@@ -112,7 +112,7 @@ def test_every_room_is_read():
         ("import hybridstitch.cli.run", "cli/ stands above models/"),
         ("from importlib import import_module\nimport_module('hybridstitch.export.pair')", "export/ stands above"),
         ("from hybridstitch import HybridStitch", "the public face"),
-        ("from training.world import caption", "training/ is not installed"),
+        ("from training.vae import VaeSettings", "training/ is not installed"),
     ],
 )
 def test_an_arrow_that_runs_back_is_seen_however_it_is_written(source, found):

@@ -11,14 +11,15 @@ import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.transformers.transformer_sd3 import SD3Transformer2DModel
 
+from hybridstitch.evaluation.judge import accuracy_on_true_pictures
+from hybridstitch.evaluation.world.scenes import caption, sample_scene
 from training import vae, workers
 from training.diffusion import LARGE, SMALL, Phase, build, spread_positions, train_phase
-from training.judge import accuracy_on_true_pictures, train_judge
+from training.judge import train_judge
 from training.latents import fill_cache
 from training.loop import Budget, Optimization
 from training.ship import check_sizes, contact_sheet, draw, pipeline_of, ship
 from training.text import TextSettings, Vocabulary, load_text, train_text
-from training.world import caption, sample_scene
 
 ROOT = Path(__file__).parent.parent
 SAMPLE_SECONDS = 1200  # between two sheets of sample pictures

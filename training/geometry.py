@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from training.shapes import SHAPES
-from training.world import Scene, item_distance, item_texture
+from hybridstitch.evaluation.world.scenes import Scene, item_distance, item_texture
+from hybridstitch.evaluation.world.shapes import SHAPES
 
 POINTS = 2  # a token, across and down
 CHANNELS = 4  # distances to both objects and to the background's edge, and the texture

@@ -9,9 +9,9 @@ from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from torch import Tensor
 from tqdm import tqdm
 
+from hybridstitch.evaluation.world.scenes import caption, sample_scene
 from training.geometry import geometry
 from training.vae import encode
-from training.world import caption, sample_scene
 
 SHARD = 2048  # pictures; what a kill can lose
 

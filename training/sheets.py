@@ -20,12 +20,12 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from hybridstitch.evaluation.judge import JUDGE, accuracy_on_true_pictures, attribute_accuracy, load_judge
+from hybridstitch.evaluation.world.scenes import Scene, caption, render, sample_scene
 from training.diffusion import merge_zero_tokens
-from training.judge import accuracy_on_true_pictures, attribute_accuracy, load_judge
 from training.ship import GUIDANCE, draw
 from training.text import FEATURES, TextSettings
 from training.vae import reconstruction_quality
-from training.world import Scene, caption, render, sample_scene
 
 ROOT = Path(__file__).parent.parent
 FIRST_SEED = 1000  # of the held-out scenes drawn; training looks at others
@@ -81,7 +81,7 @@ def cost_a_call(transformer: SD3Transformer2DModel, repeats: int = 60) -> dict[s
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m training.sheets", description=__doc__)
     parser.add_argument("--pair", type=Path, default=ROOT / "hybridstitch" / "pairs" / "demo")
-    parser.add_argument("--judge", type=Path, default=ROOT / "training" / "judge.safetensors")
+    parser.add_argument("--judge", type=Path, default=JUDGE)
     parser.add_argument("--images", type=Path, default=ROOT / "docs" / "images")
     parser.add_argument("--count", type=int, default=200, help="pictures judged per model; the first 16 are shown")
     parser.add_argument("--steps", type=int, default=28)

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from tqdm import tqdm
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokenizer
 
+from hybridstitch.evaluation.world.scenes import BACKGROUNDS, COLORS, RELATIONS, SIZES, caption, render, sample_scene
+from hybridstitch.evaluation.world.shapes import SHAPES, TEXTURES
 from training import workers
 from training.loop import Budget, Optimization, autocast, train
-from training.shapes import SHAPES, TEXTURES
-from training.world import BACKGROUNDS, COLORS, RELATIONS, SIZES, caption, render, sample_scene
 
 LENGTH = 24  # tokens of a prompt, start and end included; the longest caption takes 20
 FEATURES = 192  # joint_attention_dim: features of both encoders, zero-padded to this

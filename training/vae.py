@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from torch import Tensor, nn
 
+from hybridstitch.evaluation.world.scenes import render, sample_scene
 from training import workers
 from training.loop import Budget, Optimization, autocast, train
-from training.world import render, sample_scene
 
 OPTIMIZATION = Optimization(rate=1e-3, decay=1e-4, average=0.998)
 

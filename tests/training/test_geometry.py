@@ -2,8 +2,8 @@
 
 import torch
 
+from hybridstitch.evaluation.world.scenes import read_caption, render, sample_scene
 from training.geometry import FAR, UNIT, geometry
-from training.world import read_caption, render, sample_scene
 
 
 def _grid(scenes, side: int) -> torch.Tensor:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from training.judge import (
+from hybridstitch.evaluation.judge import (
     ARRANGEMENTS,
     ATTRIBUTES,
     GROUNDS,
@@ -14,9 +14,9 @@ from training.judge import (
     attribute_accuracy,
     load_judge,
     targets,
-    train_judge,
 )
-from training.world import Scene, read_caption, render, sample_scene
+from hybridstitch.evaluation.world.scenes import Scene, read_caption, render, sample_scene
+from training.judge import train_judge
 
 
 class Oracle:

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from hybridstitch.evaluation.world.scenes import caption, sample_scene
 from training.text import LENGTH, TextEncoders, TextSettings, build_encoder, build_tokenizer, tokenize, world_words
-from training.world import caption, sample_scene
 
 
 @pytest.fixture(scope="module")

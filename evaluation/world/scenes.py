@@ -24,7 +24,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from training.shapes import SHAPES, TEXTURES, shape_distance, texture_weight
+from .shapes import SHAPES, TEXTURES, shape_distance, texture_weight
 
 SIZES = ("small", "large")
 RELATIONS = ("left of", "right of", "above", "below")

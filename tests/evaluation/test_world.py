@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from training.world import (
+from hybridstitch.evaluation.world.scenes import (
     BACKGROUNDS,
     COLORS,
     GRAINS,
