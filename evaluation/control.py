@@ -50,7 +50,7 @@ def find_controls(
     steps: int,
     progress: OnProgress = silent,
 ) -> dict[str, int]:
-    """For each variant the number of steps in which `large` takes as long, measured on the cases.
+    """For each variant the number of steps in which `large` takes as long, measured on the cases, twice each.
 
     Args:
         steps: large's own, the most that a control has.
@@ -58,14 +58,14 @@ def find_controls(
     Raises:
         HybridStitchError: as `interleave`.
     """
-    targets = shares(interleave(pipe, [large, *variants], cases, 1, progress=progress), large.name)
+    targets = shares(interleave(pipe, [large, *variants], cases, 2, progress=progress), large.name)
 
     @cache
     def share(fewer: int) -> float:
         if fewer == steps:
             return 1.0
         shorter = large.but(f"{large.name}@{fewer}", steps=fewer)
-        return shares(interleave(pipe, [large, shorter], cases, 1, progress=progress), large.name)[shorter.name]
+        return shares(interleave(pipe, [large, shorter], cases, 2, progress=progress), large.name)[shorter.name]
 
     return {variant.name: nearest_steps(share, targets[variant.name], steps) for variant in variants}
 

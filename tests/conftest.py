@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 
 from hybridstitch.engines.builders.pair import build_pair
+from hybridstitch.evaluation import bench as benches
+from hybridstitch.evaluation.bench_report import BenchReport
+from hybridstitch.evaluation.cases import DEMO_CASES
 from hybridstitch.export.pair import export_pair
 from hybridstitch.pairs.recipe import Recipe
 from hybridstitch.runtime.pipeline import HybridStitch
@@ -56,3 +59,13 @@ def pipe(demo_engines) -> HybridStitch:
 def verified(demo_engines) -> Report:
     """What verify finds in the demo pair's engines."""
     return verify_pair("demo", engines=demo_engines, quick=True)
+
+
+@pytest.fixture(scope="session")
+def bench_report(pipe) -> BenchReport:
+    """A bench of the demo pair: two prompts, once, in 4 steps and in 2, without diffusers."""
+    options = benches.BenchOptions(repetitions=1, steps=4, fewer_steps=2, diffusers=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(benches, "CALL_TURNS", 3)
+        patch.setattr(benches, "PILOT_CASES", 1)
+        return benches.bench(pipe, DEMO_CASES[:2], options, ["hybridstitch-trt", "bench"])

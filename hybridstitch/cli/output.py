@@ -50,13 +50,39 @@ def is_folder(path: Path) -> bool:
         return False
 
 
-def require_writable(folder: Path) -> None:
-    """Refuse a folder in which no file can be made."""
+def require_writable(folder: Path, flag: str = "--out") -> None:
+    """Refuse a folder in which no file can be made. flag: what it was given by."""
     try:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise HybridStitchError(f"--out: cannot write in {folder}: {error.strerror}") from None
+        raise HybridStitchError(f"{flag}: cannot write in {folder}: {error.strerror}") from None
+
+
+def require_file_place(path: Path, flag: str) -> None:
+    """Refuse a file that cannot be made, before what it shall hold is measured."""
+    if is_folder(path):
+        raise HybridStitchError(f"{flag} {path} is a folder; name a file in it")
+    if not is_folder(path.parent):
+        raise HybridStitchError(f"{flag} {path}: no such folder {path.parent}; make it first")
+    require_writable(path.parent, flag)
+
+
+def require_folder(path: Path, flag: str) -> None:
+    """Refuse a folder that is not there or in which no file can be made."""
+    if not is_folder(path):
+        raise HybridStitchError(f"{flag} {path}: no such folder; make it first")
+    require_writable(path, flag)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file, or leave what was there: nobody finds half of it."""
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    try:
+        unfinished.write_text(text, encoding="utf-8")
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def _slug(prompt: str) -> str:

@@ -1,0 +1,1 @@
+"""What was measured, as pictures. Needs matplotlib (`pip install hybridstitch-trt[evaluation]`)."""
