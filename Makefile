@@ -14,10 +14,10 @@ override PROMPT := $(value PROMPT)
 export PROMPT
 
 .DEFAULT_GOAL := help
-.PHONY: help setup engines run cpp train test test-slow bench lint clean
+.PHONY: help setup engines run cpp train test test-slow bench bench-check lint clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY)  ## make .venv with everything that is needed (does nothing the second time)
 
@@ -49,8 +49,14 @@ test: $(READY)  ## run the tests (under 10 minutes on 2 cores)
 test-slow: $(READY)  ## run the tests that take longer
 	$(BIN)/python -m pytest -m slow
 
-bench: engines  ## measure every method on the demo pair, side by side
-	$(BIN)/python -m benchmarks.methods --pair "$(PAIR)" --backend $(BACKEND)
+bench: engines  ## measure every method beside the large model; kept in benchmarks/results
+	@mkdir -p "$(OUT)"
+	$(BIN)/hybridstitch-trt bench --pair "$(PAIR)" --backend $(BACKEND) --json "benchmarks/results/bench-$(PAIR)-$(BACKEND).json" --plots "$(OUT)"
+
+bench-check: engines  ## measure again, and say what is worse than what make bench kept
+	@mkdir -p "$(OUT)"
+	$(BIN)/hybridstitch-trt bench --pair "$(PAIR)" --backend $(BACKEND) --no-diffusers --json "$(OUT)/bench.json"
+	$(BIN)/python -m benchmarks.regressions "benchmarks/results/bench-$(PAIR)-$(BACKEND).json" "$(OUT)/bench.json"
 
 lint: $(READY)  ## check style and types
 	$(BIN)/ruff check .

@@ -18,7 +18,7 @@ from typing import Any
 
 from benchmarks.fronts import ROOT, Http, http
 from benchmarks.machine import save
-from benchmarks.methods import CAPTIONS
+from hybridstitch.evaluation.cases import DEMO_CAPTIONS
 
 VERSION = "0.13.0"
 EXTRA = {"num_inference_steps": 6, "size": "128x128", "response_format": "b64_json"}
@@ -47,7 +47,7 @@ def profile(program: Path, address: str, requests: int, clients: int, extra: dic
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         prompts = folder / "prompts.jsonl"
-        prompts.write_text("".join(json.dumps({"text": caption}) + "\n" for caption in CAPTIONS))
+        prompts.write_text("".join(json.dumps({"text": caption}) + "\n" for caption in DEMO_CAPTIONS))
         command = [program, "profile", "--endpoint-type", "image-generation", "--url", address, "--model", "demo"]
         command += ["--input-file", prompts, "--custom-dataset-type", "single_turn", "--ui", "none"]
         command += ["--tokenizer", ROOT / "hybridstitch" / "pairs" / "demo" / "large" / "tokenizer"]

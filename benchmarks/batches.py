@@ -13,13 +13,13 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks.methods import CAPTIONS
 from hybridstitch import HybridStitch, Request
+from hybridstitch.evaluation.cases import DEMO_CAPTIONS
 
 
 def measure(pipe: HybridStitch, sizes: Sequence[int], repetitions: int, **settings: Any) -> dict[int, dict[str, Any]]:
     """CPU seconds a picture, and equality, of each batch size."""
-    requests = pipe.resolve(CAPTIONS[: max(sizes)], **settings)
+    requests = pipe.resolve(DEMO_CAPTIONS[: max(sizes)], **settings)
     alone = [drawn(pipe, [request])[0] for request in requests]
     found: dict[int, dict[str, Any]] = {size: {"equal": True, "seconds": float("inf")} for size in sizes}
     for _ in range(repetitions):
@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("--repetitions", type=int, default=3)
     args = parser.parse_args()
     pipe = HybridStitch.load(args.pair, engines=args.engines, backend=args.backend, threads=args.threads)
-    sizes = pipe.requests.batch_sizes(pipe.resolve(CAPTIONS[:1], steps=args.steps)[0])
+    sizes = pipe.requests.batch_sizes(pipe.resolve(DEMO_CAPTIONS[:1], steps=args.steps)[0])
     for size, row in measure(pipe, sizes, args.repetitions, steps=args.steps).items():
         print(f"batch of {size}: {row['seconds']:.3f} CPU seconds a picture; same bytes as alone: {row['equal']}")
 

@@ -26,8 +26,8 @@ from rich.table import Table
 from benchmarks import fronts
 from benchmarks.fronts import Front, Wanted
 from benchmarks.machine import save
-from benchmarks.methods import CAPTIONS
 from hybridstitch import HybridStitch
+from hybridstitch.evaluation.cases import DEMO_CAPTIONS
 
 SETTINGS = (("method", "hybrid"), ("steps", 6), ("large_steps", 2), ("hybrid_steps", 2))
 FRONTS = ("embedded", "cpp", "http")
@@ -36,7 +36,8 @@ PAUSE = 1.0  # seconds of a client that was refused: what Retry-After says
 
 def pictures(engines: Path, count: int) -> dict[Wanted, bytes]:
     """Some requests, and the RGB bytes that each must come to."""
-    wanted = [Wanted(caption, seed, "128x128", SETTINGS) for seed, caption in product(range(count), CAPTIONS)][:count]
+    asked = product(range(count), DEMO_CAPTIONS)
+    wanted = [Wanted(caption, seed, "128x128", SETTINGS) for seed, caption in asked][:count]
     with HybridStitch.load("demo", engines=engines) as pipe:
         return {
             each: pipe(each.prompt, seed=each.seed, size=each.size, **dict(each.settings)).images[0].tobytes()

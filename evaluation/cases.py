@@ -38,11 +38,11 @@ def cases_from_file(path: Path) -> list[Case]:
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except OSError as error:
-        raise HybridStitchError(f"{path} cannot be read: {error.strerror}") from None
+        raise HybridStitchError(f"prompts file {path} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise HybridStitchError(f"{path} is not UTF-8 text") from None
+        raise HybridStitchError(f"prompts file {path} is not UTF-8 text") from None
     numbered = [(number, line.strip()) for number, line in enumerate(lines, start=1)]
     cases = [Case(text, number) for number, text in numbered if text and not text.startswith("#")]
     if not cases:
-        raise HybridStitchError(f"{path} holds no prompt")
+        raise HybridStitchError(f"prompts file {path} holds no prompt")
     return cases
