@@ -13,6 +13,7 @@ from hybridstitch.engines.backends import BACKENDS
 from hybridstitch.engines.builders.options import BuildOptions
 from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.method.settings import SETTINGS
+from hybridstitch.pairs.recipe import Recipe
 
 ROOT = Path(__file__).parents[1]
 GUIDE = (ROOT / "docs" / "engines.md").read_text()
@@ -87,3 +88,19 @@ def takes(backend: str, options: dict[str, Any]) -> bool:
     except HybridStitchError as error:
         return "has no option" not in str(error)
     return True
+
+
+def test_the_guide_to_tuning_names_every_option_and_no_other():
+    text = (ROOT / "docs" / "tuning.md").read_text()
+    rows = set(re.findall(r"--[a-z][a-z-]+", "".join(re.findall(r"^\| (`--[^|]*) \|", text, re.M))))
+    assert rows == flags(commands(parser())["tune"])
+    assert set(re.findall(r"--[a-z][a-z-]+", text)) <= set().union(*map(flags, commands(parser()).values())) | {
+        "--help"
+    }
+
+
+def test_the_example_of_a_schedule_is_one(tmp_path):
+    text = (ROOT / "docs" / "tuning.md").read_text()
+    path = tmp_path / "fast.toml"
+    path.write_text(re.findall(r"```toml\n(.*?)```", text, re.S)[0])
+    assert Recipe.load("demo", path).scheduled is not None

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from hybridstitch.method.errors import HybridStitchError
 
-from . import bench, build, doctor, engines, inspect, run, serve, verify
+from . import bench, build, doctor, engines, inspect, run, serve, tune, verify
 from .arguments import Parser
 
 
@@ -30,6 +30,7 @@ def parser() -> Parser:
     build.add_build_to(commands)
     verify.add_to(commands)
     bench.add_to(commands)
+    tune.add_to(commands)
     inspect.add_to(commands)
     engines.add_to(commands)
     doctor.add_to(commands)

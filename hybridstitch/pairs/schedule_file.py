@@ -14,6 +14,7 @@ The keys are `method`, which must be there, and the settings of method/settings.
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -111,7 +112,7 @@ def write_schedule(schedule: ScheduleFile, comment: str = "") -> None:
     lines = [f"# {line}".rstrip() for line in comment.splitlines()]
     lines += [f"{name} = {_toml(value)}" for name, value in {"method": schedule.method, **schedule.settings}.items()]
     if schedule.tuned:
-        lines += ["", f"[{FACTS}]", *(f"{name} = {_toml(value)}" for name, value in schedule.tuned.items())]
+        lines += ["", f"[{FACTS}]", *(f"{_key(name)} = {_toml(value)}" for name, value in schedule.tuned.items())]
     half = schedule.path.with_name(f".schedule-{os.getpid()}.part")
     try:
         half.write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -122,6 +123,10 @@ def write_schedule(schedule: ScheduleFile, comment: str = "") -> None:
         half.unlink(missing_ok=True)
 
 
+def _key(name: str) -> str:
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else _toml(name)
+
+
 def _toml(value: Any) -> str:
     """A value as TOML has it."""
     if isinstance(value, bool):
@@ -129,7 +134,7 @@ def _toml(value: Any) -> str:
     if isinstance(value, int | float):
         return repr(value)
     if isinstance(value, Mapping):
-        return "{ " + ", ".join(f"{_toml(str(name))} = {_toml(inner)}" for name, inner in value.items()) + " }"
+        return "{ " + ", ".join(f"{_key(str(name))} = {_toml(inner)}" for name, inner in value.items()) + " }"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(map(_toml, value)) + "]"
     marks = {'"': '\\"', "\\": "\\\\"}

@@ -1,0 +1,183 @@
+"""What a search chooses from: every method with a grid of its settings, and which of them to try when time is short."""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+from hybridstitch.method.errors import HybridStitchError
+from hybridstitch.method.plan import Plan
+from hybridstitch.method.settings import OFF, Score, settings_from
+from hybridstitch.pairs.plans import make_plan
+from hybridstitch.pairs.recipe import Recipe
+
+from .time_model import TimeModel
+from .variants import Variant
+
+SIMPLICITY = {"large": 0, "small": 0, "srdiffusion": 1, "t-stitch": 1, "hybrid": 2}
+"""How many kinds of step each method has beyond one: of two that are as good as each other the lower is better."""
+
+STEPS = (1.0, 0.85, 0.7, 0.55, 0.4, 0.3, 0.2)  # of the recipe's
+LARGE_OF_TWO = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # of all steps, where two models share them
+LARGE_OF_THREE = (0.1, 0.2, 0.3, 0.45, 0.6)
+HYBRID = (0.15, 0.3, 0.5, 1.0)  # of all steps; more than are left: all that are left
+RESIDUALS: tuple[Any, ...] = (OFF, 1.5, 3.0)
+REFRESH = (0, 3)
+CONTROL_POINTS = 8  # of the curve of large with fewer steps
+LEAST_SHARE = 0.7  # of the time that there is: a method that uses less leaves closeness behind
+SLACK = 1.05  # the time model's error; finalists are timed
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A method with settings. predicted: seconds, by the time model."""
+
+    plan: Plan
+    predicted: float
+
+    @property
+    def method(self) -> str:
+        return self.plan.method
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All settings of the method; what a schedule's file holds."""
+        return {**settings_from(self.plan.as_dict())}
+
+    @property
+    def name(self) -> str:
+        """Says every setting that differs between candidates."""
+        return plan_name(self.plan)
+
+    @property
+    def variant(self) -> Variant:
+        return Variant(self.name, {"method": self.method, **self.settings})
+
+    @property
+    def simplicity(self) -> int:
+        return SIMPLICITY[self.method]
+
+
+def plan_name(plan: Plan) -> str:
+    """A plan in words: method, steps of each stage, and for two models the rest."""
+    schedule = plan.schedule
+    title = f"{plan.method}, {schedule.steps} step" + ("s" if schedule.steps > 1 else "")
+    if plan.method in ("large", "small"):
+        return title
+    stages = {
+        "large": schedule.large_until,
+        "hybrid": schedule.hybrid_until - schedule.large_until,
+        "small": schedule.steps - schedule.hybrid_until,
+    }
+    order = reversed(stages.items()) if schedule.small_first else stages.items()
+    words = [f"{count} {stage}" for stage, count in order if count]
+    if plan.method == "hybrid":
+        words += [f"mask {plan.mask_ratio:g}", str(plan.score)]
+        words += [f"refresh {schedule.refresh_every}"] if schedule.refresh_every else []
+    if plan.method != "t-stitch":
+        words.append("no residual" if plan.residual is None else f"residual {plan.residual:g}")
+    return f"{title}: {', '.join(words)}"
+
+
+def grid(recipe: Recipe) -> list[Plan]:
+    """Every plan that a search may try, at the recipe's guidance; large with its full steps, the reference, is none."""
+    full = recipe.defaults.steps
+    found: dict[str, Plan] = {}
+    for method, settings in _settings(full, recipe.profiles.mask_ratios):
+        try:
+            plan = make_plan(recipe, method, **settings, guidance=recipe.defaults.guidance)
+        except HybridStitchError:  # stages that do not fit, or a score that needs more large steps
+            continue
+        if not (method == "hybrid" and not plan.schedule.has_hybrid):  # it would be srdiffusion
+            found[plan_name(plan)] = plan
+    return list(found.values())
+
+
+def _settings(full: int, ratios: Sequence[float]) -> Iterator[tuple[str, dict[str, Any]]]:
+    yield from (("large", {"steps": steps}) for steps in range(1, full))
+    for steps in sorted({max(1, round(share * full)) for share in STEPS}, reverse=True):
+        yield "small", {"steps": steps}
+        for large in sorted({round(share * steps) for share in LARGE_OF_TWO} - {0, steps}):
+            for residual in (OFF, RESIDUALS[-1]):
+                yield "srdiffusion", {"steps": steps, "large_steps": large, "residual": residual}
+            yield "t-stitch", {"steps": steps, "large_steps": large}
+        for large in sorted({max(1, round(share * steps)) for share in LARGE_OF_THREE} - {steps}):
+            lengths = sorted({min(steps - large, max(1, round(share * steps))) for share in HYBRID})
+            for hybrid, ratio, score, residual, refresh in product(lengths, ratios, Score, RESIDUALS, REFRESH):
+                if hybrid > refresh:
+                    yield (
+                        "hybrid",
+                        {
+                            "steps": steps,
+                            "large_steps": large,
+                            "hybrid_steps": hybrid,
+                            "mask_ratio": ratio,
+                            "score": str(score),
+                            "residual": residual,
+                            "refresh_every": refresh,
+                        },
+                    )
+
+
+def probes(recipe: Recipe) -> list[Plan]:
+    """A few plans that tell all kinds of step apart, the reference first."""
+    full, guidance = recipe.defaults.steps, recipe.defaults.guidance
+    few = max(2, full // 4)
+    alone = product(("large", "small"), (full, few))
+    plans = [make_plan(recipe, method, steps=steps, guidance=guidance) for method, steps in alone]
+    for ratio in recipe.profiles.mask_ratios:
+        hybrid: dict[str, Any] = {
+            "steps": full,
+            "large_steps": 1,
+            "hybrid_steps": full - 1,
+            "mask_ratio": ratio,
+            "refresh_every": 0,
+        }
+        hybrid |= {"score": "gap", "residual": OFF}
+        plans.append(make_plan(recipe, "hybrid", guidance=guidance, **hybrid))
+    return plans
+
+
+def priced(plans: Sequence[Plan], model: TimeModel) -> list[Candidate]:
+    """The plans with what the model says that they take."""
+    return [Candidate(plan, model.seconds(plan)) for plan in plans]
+
+
+def control_curve(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Some of large with fewer steps, over the whole range: what is drawn as the curve to beat."""
+    large = [candidate for candidate in candidates if candidate.method == "large"]
+    shares = [(index + 0.5) / CONTROL_POINTS for index in range(CONTROL_POINTS)]
+    return list(dict.fromkeys(large[int(share * len(large))] for share in shares)) if large else []
+
+
+def within(candidates: Sequence[Candidate], seconds: float) -> list[Candidate]:
+    """Those that may meet a target, without those that leave much of the time unused.
+
+    Of a method that can only leave it unused, such as the small model in all its steps, the slowest stays.
+    """
+    possible = [candidate for candidate in candidates if candidate.predicted <= SLACK * seconds]
+    slowest = {
+        method: max((found.predicted for found in possible if found.method == method), default=0.0)
+        for method in SIMPLICITY
+    }
+    return [found for found in possible if found.predicted >= LEAST_SHARE * min(seconds, slowest[found.method])]
+
+
+def spread(candidates: Sequence[Candidate], count: int, seed: int = 0) -> list[Candidate]:
+    """So many of them, evenly over the methods: all of those that have few, a random sample of the rest.
+
+    The same seed gives the same sample, and a smaller one is the beginning of a larger one.
+    """
+    of_method: dict[str, list[Candidate]] = defaultdict(list)
+    for candidate in candidates:
+        of_method[candidate.method].append(candidate)
+    for found in of_method.values():
+        random.Random(seed).shuffle(found)
+    chosen = []
+    while len(chosen) < min(count, len(candidates)):
+        chosen += [found.pop(0) for found in of_method.values() if found]
+    return chosen[:count]

@@ -1,0 +1,92 @@
+"""What a picture costs before it is drawn: seconds of each kind of step, and a part that every picture has.
+
+A step is full (the large model on every token), hybrid at some mask ratio (the large model on that share beside the
+small one on all), or small; a hand-over that measures residual or gap has one more call of the small model. On one
+machine, at one size, all of a kind take the same time: so a few measured pictures tell the rest.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+import numpy as np
+
+from hybridstitch.method.errors import HybridStitchError
+from hybridstitch.method.plan import Plan, Score
+from hybridstitch.method.schedule import Stage
+
+FIXED, FULL, SMALL = "fixed", "full", "small"
+
+
+def hybrid_kind(ratio: float) -> str:
+    """The name of a hybrid step at that mask ratio."""
+    return f"hybrid@{ratio:g}"
+
+
+def kinds(plan: Plan) -> Counter[str]:
+    """How often a plan does what: see the top of this file. Adaptive plans have no count before they are drawn."""
+    counts, schedule = Counter({FIXED: 1}), plan.schedule
+    for step in range(schedule.steps):
+        stage = schedule.stage(step)
+        if schedule.runs_full(step):
+            counts[FULL] += 1
+        elif stage is Stage.HYBRID:
+            counts[hybrid_kind(plan.mask_ratio)] += 1
+        else:
+            counts[SMALL] += 1
+        if schedule.hands_over(step):
+            hybrid_next = schedule.stage(step + 1) is Stage.HYBRID
+            counts[SMALL] += plan.residual is not None or (hybrid_next and plan.score is Score.GAP)
+    return counts
+
+
+@dataclass(frozen=True)
+class TimeModel:
+    """Seconds of each kind; see the top of this file."""
+
+    costs: Mapping[str, float]
+
+    def seconds(self, plan: Plan) -> float:
+        """What a picture of this plan takes.
+
+        Raises:
+            KeyError: a kind of step that was never measured.
+        """
+        return sum(self.costs[kind] * count for kind, count in kinds(plan).items())
+
+
+def fit(plans: Sequence[Plan], seconds: Sequence[float]) -> TimeModel:
+    """The costs, none below 0, that explain measured seconds with the least squared relative error.
+
+    Raises:
+        HybridStitchError: fewer plans than there are kinds of step in them.
+    """
+    counts = [kinds(plan) for plan in plans]
+    names = sorted(set().union(*counts))
+    if len(plans) < len(names):
+        raise HybridStitchError(f"{len(plans)} measured plans do not tell {len(names)} kinds of step apart")
+    table = np.array([[count[name] for name in names] for count in counts], dtype=float)
+    scale = 1 / np.asarray(seconds, dtype=float)
+    costs = _least_squares(table * scale[:, None], np.ones(len(plans)))
+    return TimeModel(dict(zip(names, map(float, costs), strict=True)))
+
+
+def _least_squares(table: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """x >= 0 of the least |table x - wanted|: the most negative is made 0 and the rest solved again, until none is."""
+    columns = list(range(table.shape[1]))
+    found = np.zeros(table.shape[1])
+    while columns:
+        solved, *_ = np.linalg.lstsq(table[:, columns], wanted, rcond=None)
+        if solved.min() >= 0:
+            found[columns] = solved
+            break
+        columns.pop(int(solved.argmin()))
+    return found
+
+
+def error(model: TimeModel, plans: Sequence[Plan], seconds: Sequence[float]) -> float:
+    """The median relative error of the model over measured plans; 0.05 is 5 %."""
+    return median(abs(model.seconds(plan) / took - 1) for plan, took in zip(plans, seconds, strict=True))

@@ -1,0 +1,58 @@
+"""The time model: exact where time is what it says."""
+
+import random
+
+import pytest
+
+from hybridstitch.evaluation.candidates import grid, probes
+from hybridstitch.evaluation.time_model import TimeModel, error, fit, kinds
+from hybridstitch.method.errors import HybridStitchError
+from hybridstitch.pairs.plans import make_plan
+from hybridstitch.pairs.recipe import Recipe
+
+DEMO = Recipe.load("demo")
+COSTS = {"fixed": 0.05, "full": 0.04, "small": 0.01, "hybrid@0.15": 0.022, "hybrid@0.3": 0.027, "hybrid@0.5": 0.035}
+
+
+def test_made_up_costs_are_found_and_every_plan_is_told_exactly():
+    truth, plans = TimeModel(COSTS), probes(DEMO)
+    model = fit(plans, [truth.seconds(plan) for plan in plans])
+    assert model.costs == pytest.approx(COSTS)
+    everything = grid(DEMO)
+    assert [model.seconds(plan) for plan in everything] == pytest.approx([truth.seconds(plan) for plan in everything])
+    assert error(model, everything, [truth.seconds(plan) for plan in everything]) < 1e-9
+
+
+@pytest.mark.parametrize(
+    ("settings", "counts"),
+    [
+        ({"method": "large", "steps": 9}, {"fixed": 1, "full": 9}),
+        ({"method": "small", "steps": 9}, {"fixed": 1, "small": 9}),
+        ({"method": "srdiffusion", "steps": 9, "large_steps": 4, "residual": "off"}, {"full": 4, "small": 5}),
+        ({"method": "srdiffusion", "steps": 9, "large_steps": 4, "residual": 2}, {"full": 4, "small": 5 + 1}),
+        ({"method": "t-stitch", "steps": 9, "large_steps": 4}, {"full": 4, "small": 5}),
+        (
+            {"steps": 12, "large_steps": 3, "hybrid_steps": 6, "refresh_every": 2},
+            {"full": 3 + 2, "hybrid@0.3": 4, "small": 3 + 3},
+        ),
+        (
+            {"steps": 9, "large_steps": 3, "hybrid_steps": 4, "score": "change", "residual": "off", "mask_ratio": 0.5},
+            {"full": 3, "hybrid@0.5": 4, "small": 2},
+        ),
+    ],
+)
+def test_a_plan_counts_its_steps_and_the_calls_at_each_hand_over(settings, counts):
+    assert dict(+kinds(make_plan(DEMO, **settings))) == {"fixed": 1, **counts}
+
+
+def test_noise_moves_the_model_a_little_and_no_cost_is_below_0():
+    truth, plans, rng = TimeModel({**COSTS, "fixed": 0.0}), probes(DEMO), random.Random(0)
+    for _ in range(20):
+        model = fit(plans, [truth.seconds(plan) * rng.uniform(0.95, 1.05) for plan in plans])
+        assert min(model.costs.values()) >= 0
+        assert error(model, plans, [truth.seconds(plan) for plan in plans]) < 0.05
+
+
+def test_too_few_measurements_are_refused():
+    with pytest.raises(HybridStitchError, match="2 measured plans do not tell 3 kinds of step apart"):
+        fit([make_plan(DEMO), make_plan(DEMO, "srdiffusion")][1:] * 2, [1.0, 1.0])
