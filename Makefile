@@ -54,6 +54,7 @@ bench: engines  ## measure every method beside the large model; kept in benchmar
 	$(BIN)/hybridstitch-trt bench --pair "$(PAIR)" --backend $(BACKEND) --json "benchmarks/results/bench-$(PAIR)-$(BACKEND).json" --plots "$(OUT)"
 
 bench-check: engines  ## measure again, and say what is worse than what make bench kept
+	@test -f "benchmarks/results/bench-$(PAIR)-$(BACKEND).json" || { echo "nothing to compare with: run make bench first"; exit 2; }
 	@mkdir -p "$(OUT)"
 	$(BIN)/hybridstitch-trt bench --pair "$(PAIR)" --backend $(BACKEND) --no-diffusers --json "$(OUT)/bench.json"
 	$(BIN)/python -m benchmarks.regressions "benchmarks/results/bench-$(PAIR)-$(BACKEND).json" "$(OUT)/bench.json"

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import StableDiffusion3Pipeline
+from transformers.utils import logging
 
 from hybridstitch.method.progress import OnProgress, Progress, silent
 from hybridstitch.method.size import Size
@@ -121,7 +121,7 @@ def take_turns(
 def load_pipeline(pipe: HybridStitch) -> Any:
     """The pair's large checkpoint in diffusers, on the engines' device and in the recipe's dtype."""
     absent = {} if "text_encoder_3" in pipe.engines else {"text_encoder_3": None, "tokenizer_3": None}
-    loaded: Any = StableDiffusion3Pipeline.from_pretrained(
+    loaded = _pipeline_class().from_pretrained(
         pipe.recipe.checkpoint("large"), dtype=getattr(torch, pipe.recipe.dtype), **absent
     )
     loaded.set_progress_bar_config(disable=True)
@@ -130,7 +130,7 @@ def load_pipeline(pipe: HybridStitch) -> Any:
 
 def compiled(pipeline: Any) -> Any:
     """The same weights with transformer and decoder through torch.compile; the pipeline given stays as it is."""
-    twin: Any = StableDiffusion3Pipeline(**pipeline.components)
+    twin = _pipeline_class()(**pipeline.components)
     twin.set_progress_bar_config(disable=True)
     twin.transformer = torch.compile(pipeline.transformer)
     twin.vae = copy.copy(pipeline.vae)
@@ -150,6 +150,18 @@ def drawer(pipeline: Any, device: torch.device, settings: Mapping[str, Any]) -> 
         return time.perf_counter() - start
 
     return draw
+
+
+def _pipeline_class() -> Any:
+    """diffusers' class: a slow import, with warnings of image processors that no picture of ours needs."""
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        from diffusers import StableDiffusion3Pipeline
+
+        return StableDiffusion3Pipeline
+    finally:
+        logging.set_verbosity(before)
 
 
 def _wait(device: torch.device) -> None:

@@ -55,6 +55,11 @@ def test_the_guide_to_serving_names_every_option_and_no_other():
     assert set(re.findall(r"--[a-z][a-z-]+", SERVING)) <= known | docker | {"--help"}
 
 
+def test_the_guide_to_bench_names_every_option_and_no_other():
+    told = set(re.findall(r"--[a-z][a-z-]+", (ROOT / "docs" / "bench.md").read_text()))
+    assert told == flags(commands(parser())["bench"])
+
+
 def test_every_key_of_a_full_recipe_is_explained():
     for name in ("sd3", "sd35"):
         path = ROOT / "hybridstitch" / "pairs" / f"{name}.toml"
