@@ -88,22 +88,31 @@ def targets(scenes: Sequence[Scene]) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def attribute_accuracy(judge: Judge, pictures: Tensor, scenes: Sequence[Scene]) -> dict[str, float]:
-    """Shares of objects with the right shape, colour, texture and size, of pictures with the right background, with
-    their objects in the right "place" (as many as told, and on the told sides of each other), and with everything
-    right ("all"). Objects that stand in each other's place are wrong in place alone.
+def verdicts(judge: Judge, pictures: Tensor, scenes: Sequence[Scene]) -> list[dict[str, list[bool]]]:
+    """Of each picture: which of its objects have the right shape, colour, texture and size, whether its background is
+    right, its objects in the right "place" (as many as told, and on the told sides of each other), and everything
+    ("all"). Objects that stand in each other's place are wrong in place alone.
 
     pictures [B, 3, 128, 128], values 0 to 1; scenes as told by their captions.
     """
-    verdicts: dict[str, list[bool]] = {}
+    found = []
     for first in range(0, len(scenes), BATCH):
         logits = {name: values.float().cpu() for name, values in judge(pictures[first : first + BATCH]).items()}
         for row, scene in enumerate(scenes[first : first + BATCH]):
             right = _verdict({name: values[row] for name, values in logits.items()}, scene)
-            for name, values in right.items():
-                verdicts.setdefault(name, []).extend(values)
-            verdicts.setdefault("all", []).append(all(itertools.chain.from_iterable(right.values())))
-    return {name: sum(values) / len(values) for name, values in verdicts.items()}
+            found.append({**right, "all": [all(itertools.chain.from_iterable(right.values()))]})
+    return found
+
+
+def attribute_accuracy(judge: Judge, pictures: Tensor, scenes: Sequence[Scene]) -> dict[str, float]:
+    """Shares of the objects, and of the pictures, that are right: see `verdicts`."""
+    return shares(verdicts(judge, pictures, scenes))
+
+
+def shares(found: Sequence[dict[str, list[bool]]]) -> dict[str, float]:
+    """Of each attribute the share that is right, over all pictures."""
+    together = {name: [right for each in found for right in each[name]] for name in found[0]}
+    return {name: sum(values) / len(values) for name, values in together.items()}
 
 
 def _verdict(logits: dict[str, Tensor], scene: Scene) -> dict[str, list[bool]]:

@@ -13,14 +13,21 @@ class Variant:
 
     name: such as large, large@12, srdiffusion, hybrid@0.3, hybrid-paper@0.3.
     settings: keyword arguments of `HybridStitch.__call__`; what they leave out is the recipe's.
+    aid: what chooses the mask where no setting can, for comparison's sake: see `aids`.
     """
 
     name: str
     settings: Mapping[str, Any]
+    aid: str | None = None
 
-    def but(self, name: str | None = None, **settings: Any) -> Variant:
+    @property
+    def method(self) -> str:
+        """Its method's name; "hybrid" where it is the recipe's default."""
+        return str(self.settings["method"])
+
+    def but(self, name: str | None = None, aid: str | None = None, **settings: Any) -> Variant:
         """The same with these settings changed, and perhaps another name."""
-        return replace(self, name=name or self.name, settings={**self.settings, **settings})
+        return replace(self, name=name or self.name, aid=aid or self.aid, settings={**self.settings, **settings})
 
 
 LARGE = Variant("large", {"method": "large"})

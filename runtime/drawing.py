@@ -11,6 +11,7 @@ from torch import Tensor
 
 from hybridstitch.method.geometry import Geometry
 from hybridstitch.method.guidance import is_guided
+from hybridstitch.method.masks import Choose, hardest
 from hybridstitch.method.sampler import Sampler, Step
 from hybridstitch.method.tokens import patchify, unpatchify
 
@@ -32,7 +33,7 @@ class Drawing:
     makes it, and leaves the device idle after it.
 
     batch: requests that share a batch (`Requests.batch_key`), in as many images as the workspace has.
-    levels: [S, 4], see `noise_levels`.
+    levels: [S, 4], see `noise_levels`. choose: see `Sampler`.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class Drawing:
         levels: Tensor,
         geometry: Geometry,
         watch: Stopwatch,
+        choose: Choose = hardest,
     ) -> None:
         self.batch = tuple(batch)
         self._workspace, self._geometry, self._watch = workspace, geometry, watch
@@ -52,7 +54,7 @@ class Drawing:
         models = EngineModels(workspace, watch.engine)
         exponents = {request.plan.residual for request in batch}
         common = exponents.pop() if len(exponents) == 1 else None
-        self._sampler = Sampler(models, workspace.state, levels, batch[0].plan, exponent=common)
+        self._sampler = Sampler(models, workspace.state, levels, batch[0].plan, exponent=common, choose=choose)
         watch.lap("text")
 
     def __iter__(self) -> Iterator[Step]:

@@ -15,6 +15,7 @@ from hybridstitch.engines.backends import find_backend
 from hybridstitch.engines.executors.engine import Engine
 from hybridstitch.engines.open import open_pair
 from hybridstitch.method.errors import HybridStitchError
+from hybridstitch.method.masks import Choose, hardest
 from hybridstitch.method.numbers import whole_seed
 from hybridstitch.method.settings import PlanSettings
 from hybridstitch.method.sigmas import noise_levels
@@ -164,8 +165,17 @@ class HybridStitch:
         first = whole_seed(seed, len(prompts))
         return [self.requests.resolve(text, seed=first + index, **wanted) for index, text in enumerate(prompts)]
 
-    def run(self, requests: Sequence[Request], on_step: Callable[[StepProgress], None] | None = None) -> Result:
+    def run(
+        self,
+        requests: Sequence[Request],
+        on_step: Callable[[StepProgress], None] | None = None,
+        *,
+        choose: Choose = hardest,
+    ) -> Result:
         """Draw requests, those together that share a batch; one that goes wrong is a `Failure` among pictures.
+
+        Args:
+            choose: what makes a mask of scores; only comparisons need another one.
 
         Raises:
             HybridStitchError: not enough memory, or requests in a number that no engine takes.
@@ -173,7 +183,7 @@ class HybridStitch:
         watch, batches = Stopwatch(self.device), self.requests.batches(requests)
         outcomes: dict[int, Picture | Failure] = {}
         for number, places in enumerate(batches):
-            with self.drawing([requests[place] for place in places], watch) as drawing:
+            with self.drawing([requests[place] for place in places], watch, choose=choose) as drawing:
                 for step in drawing:
                     if on_step is not None:
                         steps = drawing.batch[0].plan.schedule.steps
@@ -183,7 +193,9 @@ class HybridStitch:
         return Result([outcomes[place] for place in range(len(requests))], watch.finish())
 
     @contextmanager
-    def drawing(self, batch: Sequence[Request], watch: Stopwatch | None = None) -> Iterator[Drawing]:
+    def drawing(
+        self, batch: Sequence[Request], watch: Stopwatch | None = None, *, choose: Choose = hardest
+    ) -> Iterator[Drawing]:
         """A batch, to be driven step by step: one at a time, and in one thread.
 
         >>> batch = pipe.resolve(["a large red star on a navy background"])
@@ -196,6 +208,7 @@ class HybridStitch:
 
         Args:
             batch: requests of one key, in a number that the engines take (`Requests.batches`).
+            choose: as in `run`.
 
         Raises:
             HybridStitchError: another drawing is under way, not enough memory, or an engine that failed.
@@ -205,7 +218,7 @@ class HybridStitch:
         self._busy = True
         try:
             with torch.inference_mode(), self._stream.run():
-                yield self._begin(batch, Stopwatch(self.device) if watch is None else watch)
+                yield self._begin(batch, Stopwatch(self.device) if watch is None else watch, choose)
         except (MemoryError, torch.OutOfMemoryError):
             raise HybridStitchError(
                 f"not enough memory on {self.device} for {len(batch)} pictures of {batch[0].size}: draw fewer at "
@@ -226,11 +239,11 @@ class HybridStitch:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _begin(self, batch: Sequence[Request], watch: Stopwatch) -> Drawing:
+    def _begin(self, batch: Sequence[Request], watch: Stopwatch, choose: Choose) -> Drawing:
         shape = self.requests.shape(batch)
         tokens, steps = self.geometry.tokens(shape.size), batch[0].plan.schedule.steps
         levels = self._levels(steps, tokens)
-        return Drawing(batch, self._workspace(shape), self._text, levels, self.geometry, watch)
+        return Drawing(batch, self._workspace(shape), self._text, levels, self.geometry, watch, choose)
 
     def _workspace(self, shape: Shape) -> Workspace:
         """That of an earlier batch of this shape, or a new one; the one that was used longest ago goes for it.

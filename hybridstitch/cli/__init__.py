@@ -12,7 +12,7 @@ from pathlib import Path
 
 from hybridstitch.method.errors import HybridStitchError
 
-from . import bench, build, doctor, engines, inspect, run, serve, tune, verify
+from . import bench, build, doctor, engines, evaluate, inspect, run, serve, tune, verify
 from .arguments import Parser
 
 
@@ -29,6 +29,7 @@ def parser() -> Parser:
     build.add_export_to(commands)
     build.add_build_to(commands)
     verify.add_to(commands)
+    evaluate.add_to(commands)
     bench.add_to(commands)
     tune.add_to(commands)
     inspect.add_to(commands)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -18,6 +19,10 @@ class Mask:
 
     computed: Tensor
     frozen: Tensor
+
+
+Choose = Callable[[Tensor, int], Mask]
+"""What makes a mask of scores [B, N] and the number of tokens to compute."""
 
 
 def masked_count(tokens: int, ratio: float, bucket: int) -> int:

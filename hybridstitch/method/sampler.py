@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from torch import Tensor
 
-from .masks import Mask, hardest, relative_change
+from .masks import Choose, hardest, relative_change
 from .plan import Plan, Score
 from .schedule import Stage
 from .state import State
@@ -49,7 +49,7 @@ class Sampler:
         plan: Plan,
         *,
         exponent: float | None = None,
-        choose: Callable[[Tensor, int], Mask] = hardest,
+        choose: Choose = hardest,
     ) -> None:
         self.schedule = plan.schedule
         self.hybrid_steps = 0
