@@ -43,8 +43,8 @@ serve: engines  ## draw over HTTP: a page and OpenAI's images API on http://127.
 train: $(READY)  ## train the demo pair from nothing (many hours on a CPU; goes on where it stopped)
 	$(BIN)/python -m training
 
-test: $(READY)  ## run the tests (under 10 minutes on 2 cores)
-	$(BIN)/python -m pytest
+test: $(READY)  ## run the tests (under 8 minutes on 2 cores)
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-slow: $(READY)  ## run the tests that take longer
 	$(BIN)/python -m pytest -m slow

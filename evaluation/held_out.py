@@ -16,7 +16,7 @@ from .world.scenes import caption, read_caption, render, sample_scene
 
 FIRST_SEED = 1000
 """Of the scenes; training looks at others on its way."""
-FIRST_TRUE = 80_000
+FIRST_TRUE, TRUE_PICTURES = 80_000, 1000
 """Of the true pictures that drawn ones are compared with."""
 LEAST_ACCURACY = 0.98
 """In everything, on true pictures: a judge that is less right than that is not asked."""
@@ -62,10 +62,10 @@ class Probe:
         return Judged(right, self._judge.features(pixels)[0].numpy())
 
     @torch.inference_mode()
-    def true_features(self, count: int = 1000) -> np.ndarray:
-        """[count, 128]: of the scene, in true pictures of other captions that nothing was trained on."""
-        scenes = [sample_scene(FIRST_TRUE + index, held_out_only=True) for index in range(count)]
-        parts = (render(scenes[first : first + 64]) for first in range(0, count, 64))
+    def true_features(self) -> np.ndarray:
+        """[1000, 128]: of the scene, in true pictures of other captions that nothing was trained on."""
+        scenes = [sample_scene(FIRST_TRUE + index, held_out_only=True) for index in range(TRUE_PICTURES)]
+        parts = (render(scenes[first : first + 64]) for first in range(0, TRUE_PICTURES, 64))
         return torch.cat([self._judge.features(part)[:, -1] for part in parts]).numpy()
 
 

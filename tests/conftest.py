@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from hybridstitch.engines.builders.pair import build_pair
 from hybridstitch.evaluation import bench as benches
@@ -17,6 +19,7 @@ from hybridstitch.verify.pair import verify_pair
 from hybridstitch.verify.report import Report
 
 from .engines.handmade import make_recipe, write_export
+from .function_engine import Tampered
 
 
 @pytest.fixture(scope="session")
@@ -34,25 +37,46 @@ def built(exported, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def demo_onnx(tmp_path_factory) -> Path:
-    """The demo pair as ONNX."""
-    folder = tmp_path_factory.mktemp("demo") / "onnx"
-    export_pair(Recipe.load("demo"), folder)
+def shared(tmp_path_factory) -> Path:
+    """A folder of this run that all its processes see."""
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "demo"
+    folder.mkdir(exist_ok=True)
     return folder
 
 
 @pytest.fixture(scope="session")
-def demo_engines(demo_onnx) -> Path:
-    """The demo pair's ONNX Runtime engines."""
-    folder = demo_onnx.parent / "onnxruntime"
-    build_pair(Recipe.load("demo"), demo_onnx, folder)
-    return folder
+def demo_onnx(shared) -> Path:
+    """The demo pair as ONNX: exported by the first process that asks, found unchanged by the others."""
+    with FileLock(shared / "onnx.lock"):
+        export_pair(Recipe.load("demo"), shared / "onnx")
+    return shared / "onnx"
+
+
+@pytest.fixture(scope="session")
+def demo_engines(shared, demo_onnx) -> Path:
+    """The demo pair's ONNX Runtime engines, likewise."""
+    with FileLock(shared / "onnxruntime.lock"):
+        build_pair(Recipe.load("demo"), demo_onnx, shared / "onnxruntime")
+    return shared / "onnxruntime"
 
 
 @pytest.fixture(scope="session")
 def pipe(demo_engines) -> HybridStitch:
     """The demo pair, loaded."""
     return HybridStitch.load("demo", engines=demo_engines)
+
+
+@pytest.fixture
+def tampered(pipe, monkeypatch):
+    """Lets a test change what an engine gives: `after(inputs, outputs)` is called after each of its runs."""
+
+    def tamper(name, after):
+        monkeypatch.setitem(pipe._sessions, name, Tampered(pipe._sessions[name], after))
+        pipe._workspaces.clear()
+
+    yield tamper
+    pipe._workspaces.clear()
 
 
 @pytest.fixture(scope="session")

@@ -6,8 +6,21 @@ import pytest
 from PIL import Image
 
 from hybridstitch.cli import main
+from hybridstitch.evaluation import held_out
 
 QUICK = ["eval", "--pair", "demo", "--count", "2", "--steps", "3", "--variant", "small"]
+
+
+ACCURACY = {"background": 1.0, "place": 0.99, "size": 1.0, "color": 1.0, "shape": 0.985, "texture": 0.98, "all": 0.95}
+
+
+@pytest.fixture(autouse=True)
+def accuracy(monkeypatch) -> dict[str, float]:
+    """What the judge finds right in true pictures; another test measures it, in seconds."""
+    found = dict(ACCURACY)
+    monkeypatch.setattr(held_out, "accuracy_on_true_pictures", lambda judge: found)
+    monkeypatch.setattr(held_out, "TRUE_PICTURES", 64)
+    return found
 
 
 @pytest.fixture
@@ -24,13 +37,21 @@ def test_it_reports_closeness_attributes_and_the_control_and_goes_on_where_it_st
     assert rows["small"]["means"]["psnr"]["mean"] > 0
     assert 0 <= rows["small"]["all_right"]["mean"] <= 1
     assert set(rows["large"]["accuracy"]) == {"background", "place", "size", "color", "shape", "texture", "all"}
-    assert min(value for name, value in report["about"]["judge_on_true_pictures"].items() if name != "all") >= 0.98
+    assert report["about"]["judge_on_true_pictures"] == ACCURACY
     assert "right" in shown
     assert Image.open(tmp_path / "eval" / "methods" / "attributes.png").width > 500
 
     drawn = (tmp_path / "eval" / "pictures.jsonl").read_text()
     assert main(quick) == 0
     assert (tmp_path / "eval" / "pictures.jsonl").read_text() == drawn
+
+
+def test_a_judge_that_is_wrong_about_true_pictures_is_not_asked(quick, tmp_path, capsys, accuracy):
+    accuracy["texture"] = 0.979
+    assert main(quick) == 0
+    assert "the judge is not asked: on true pictures it is right in" in capsys.readouterr().err
+    rows = json.loads((tmp_path / "eval" / "methods.json").read_text())["rows"]
+    assert all(row["all_right"] is None for row in rows)
 
 
 def test_prompts_of_a_file_are_compared_without_the_judge(quick, tmp_path, capsys):

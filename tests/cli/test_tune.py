@@ -44,7 +44,7 @@ def tune(demo_engines, short, tmp_path, monkeypatch, capsys):
 def test_a_schedule_a_plot_and_a_sentence_come_out_and_run_draws_by_the_schedule(
     tune, short, demo_engines, tmp_path, capsys
 ):
-    code, stdout, stderr = tune("--speedup", "1.2", "--minutes", "0.05", "--out", "fast.toml", "--plot", "pareto.png")
+    code, stdout, stderr = tune("--speedup", "1.2", "--minutes", "0.12", "--out", "fast.toml", "--plot", "pareto.png")
     assert code == 0, stderr
     schedule = read_schedule(tmp_path / "fast.toml")
     told = " ".join(stdout.split())
@@ -79,10 +79,10 @@ def test_ctrl_c_keeps_what_was_drawn_and_writes_no_schedule_and_a_search_goes_on
     assert sorted(path.name for path in tmp_path.iterdir()) == ["prompts.txt", "schedule.jsonl", "short.toml"]
     monkeypatch.setattr(Session, "closeness", closeness)
     kept = (tmp_path / "schedule.jsonl").read_text()
-    code, _, stderr = tune("--speedup", "1.2", "--minutes", "0.05")
+    code, _, stderr = tune("--speedup", "1.2", "--minutes", "0.12")
     assert code == 2
     assert "schedule.jsonl holds what an earlier search drew: go on from it with --resume schedule.jsonl" in stderr
-    code, stdout, stderr = tune("--speedup", "1.2", "--minutes", "0.05", "--resume", "schedule.jsonl", "--json")
+    code, stdout, stderr = tune("--speedup", "1.2", "--minutes", "0.12", "--resume", "schedule.jsonl", "--json")
     assert code == 0, stderr
     report = json.loads(stdout)
     assert report["schedule"] == "schedule.toml"

@@ -23,18 +23,6 @@ PROMPTS = [
 QUICK = {"steps": 6, "large_steps": 2, "hybrid_steps": 2}
 
 
-@pytest.fixture
-def tampered(pipe, monkeypatch):
-    """Lets a test change what an engine gives: `after(inputs, outputs)` is called after each of its runs."""
-
-    def tamper(name, after):
-        monkeypatch.setitem(pipe._sessions, name, Tampered(pipe._sessions[name], after))
-        pipe._workspaces.clear()
-
-    yield tamper
-    pipe._workspaces.clear()
-
-
 def same(picture, other) -> bool:
     """Equal but for a rounding: engines sum in another order when the batch differs."""
     return int(np.abs(np.asarray(picture, dtype=int) - np.asarray(other, dtype=int)).max()) <= 1

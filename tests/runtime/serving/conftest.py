@@ -6,7 +6,6 @@ import threading
 import time
 
 import pytest
-from function_engine import Tampered
 
 from hybridstitch.serving import Observer, Service, Update
 
@@ -39,18 +38,6 @@ def serve(pipe, monkeypatch):
     yield make
     for service in made:
         service.close(drain=False)
-
-
-@pytest.fixture
-def tampered(pipe, monkeypatch):
-    """Lets a test change what an engine gives: `after(inputs, outputs)` is called after each of its runs."""
-
-    def tamper(name, after):
-        monkeypatch.setitem(pipe._sessions, name, Tampered(pipe._sessions[name], after))
-        pipe._workspaces.clear()
-
-    yield tamper
-    pipe._workspaces.clear()
 
 
 class Held:
