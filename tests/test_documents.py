@@ -109,3 +109,9 @@ def test_the_example_of_a_schedule_is_one(tmp_path):
     path = tmp_path / "fast.toml"
     path.write_text(re.findall(r"```toml\n(.*?)```", text, re.S)[0])
     assert Recipe.load("demo", path).scheduled is not None
+
+
+def test_the_guide_to_eval_names_every_option_and_no_other():
+    text = (ROOT / "docs" / "method.md").read_text()
+    rows = set(re.findall(r"--[a-z][a-z-]+", "".join(re.findall(r"^\| (`--[^|]*) \|", text, re.M))))
+    assert rows == flags(commands(parser())["eval"])
