@@ -14,7 +14,7 @@ override PROMPT := $(value PROMPT)
 export PROMPT
 
 .DEFAULT_GOAL := help
-.PHONY: help setup engines run cpp train test test-slow bench bench-check lint clean
+.PHONY: help setup engines run cpp triton-server train test test-slow bench bench-check lint clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ cpp: $(READY)  ## build the C++ library and its example server in build/cpp (nee
 
 serve: engines  ## draw over HTTP: a page and OpenAI's images API on http://127.0.0.1:8000
 	$(BIN)/hybridstitch-trt serve --pair "$(PAIR)" --backend $(BACKEND)
+
+triton-server: $(READY)  ## a Triton server for the tests, in build/triton (60 MB from the package index)
+	test -e build/triton/model/ready || tests/runtime/triton/install_server.sh "$(CURDIR)/$(BIN)/python" "$(CURDIR)/build/triton"
 
 train: $(READY)  ## train the demo pair from nothing (many hours on a CPU; goes on where it stopped)
 	$(BIN)/python -m training

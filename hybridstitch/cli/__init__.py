@@ -12,7 +12,7 @@ from pathlib import Path
 
 from hybridstitch.method.errors import HybridStitchError
 
-from . import bench, build, doctor, engines, evaluate, inspect, run, serve, tune, verify
+from . import bench, build, doctor, engines, evaluate, inspect, run, serve, triton, tune, verify
 from .arguments import Parser
 
 
@@ -26,6 +26,7 @@ def parser() -> Parser:
     commands = top.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
     run.add_to(commands)
     serve.add_to(commands)
+    triton.add_to(commands)
     build.add_export_to(commands)
     build.add_build_to(commands)
     verify.add_to(commands)

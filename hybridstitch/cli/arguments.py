@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, NoReturn
 
 from hybridstitch.method.errors import HybridStitchError
-from hybridstitch.method.numbers import THREADS, whole, whole_seed
+from hybridstitch.method.numbers import THREADS, finite, whole, whole_seed
 from hybridstitch.method.settings import SETTINGS
 from hybridstitch.method.size import Size
 from hybridstitch.pairs.recipe import recipe_names
@@ -109,3 +109,43 @@ def add_engines(parser: Parser) -> None:
 def add_threads(parser: Any) -> None:
     check = partial(whole, "threads", span=THREADS)
     parser.add_argument("--threads", type=checked(int, check), metavar="N", help="CPU threads (default: the cores)")
+
+
+def add_queue(parser: Any) -> Any:
+    """How requests wait for a service; returns the group, for what else belongs there."""
+    queue = parser.add_argument_group("how requests wait")
+    queue.add_argument(
+        "--max-queue",
+        type=whole_number("max-queue", 1, 100000),
+        default=16,
+        metavar="N",
+        help="pictures that wait, at most (default: 16)",
+    )
+    queue.add_argument(
+        "--max-batch", type=whole_number("max-batch", 1, 64), metavar="N", help="pictures drawn together, at most"
+    )
+    queue.add_argument(
+        "--max-delay",
+        type=seconds("max-delay", 0),
+        default=0.02,
+        metavar="SECONDS",
+        help="how long a picture waits for others to be drawn with (default: 0.02)",
+    )
+    return queue
+
+
+def whole_number(name: str, least: int, most: int) -> Callable[[str], Any]:
+    """A flag that takes a whole number."""
+    return checked(int, partial(whole, name, span=range(least, most + 1)))
+
+
+def seconds(name: str, least: float) -> Callable[[str], Any]:
+    """A flag that takes seconds."""
+
+    def check(value: Any) -> float:
+        found = finite(name, value)
+        if found < least:
+            raise HybridStitchError(f"{name} must be at least {least:g} seconds, not {found:g}")
+        return found
+
+    return checked(float, check)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from hybridstitch.method.errors import HybridStitchError
-from hybridstitch.method.numbers import finite, whole
 from hybridstitch.pairs.recipe import Recipe
 
 from .arguments import (
@@ -18,10 +17,12 @@ from .arguments import (
     add_backend,
     add_engines,
     add_pair,
+    add_queue,
     add_schedule,
     add_threads,
-    checked,
     place,
+    seconds,
+    whole_number,
 )
 from .build import version
 from .run import quiet
@@ -49,31 +50,14 @@ def add_to(commands: Any) -> None:
         "--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this machine alone)"
     )
     net.add_argument(
-        "--port", type=_whole("port", 0, 65535), default=8000, metavar="N", help="default: 8000; 0: a free one"
+        "--port", type=whole_number("port", 0, 65535), default=8000, metavar="N", help="default: 8000; 0: a free one"
     )
     net.add_argument("--api-key-file", type=place, metavar="FILE", help="keys that /v1/... asks for, one a line")
 
-    queue = parser.add_argument_group("how requests wait")
-    queue.add_argument(
-        "--max-queue",
-        type=_whole("max-queue", 1, 100000),
-        default=16,
-        metavar="N",
-        help="pictures that wait, at most (default: 16)",
-    )
-    queue.add_argument(
-        "--max-batch", type=_whole("max-batch", 1, 64), metavar="N", help="pictures drawn together, at most"
-    )
-    queue.add_argument(
-        "--max-delay",
-        type=_seconds("max-delay", 0),
-        default=0.02,
-        metavar="SECONDS",
-        help="how long a picture waits for others to be drawn with (default: 0.02)",
-    )
+    queue = add_queue(parser)
     queue.add_argument(
         "--timeout",
-        type=_seconds("timeout", 0.001),
+        type=seconds("timeout", 0.001),
         metavar="SECONDS",
         help="how long a picture may take, its wait included (default: any time)",
     )
@@ -119,17 +103,3 @@ def serve(arguments: argparse.Namespace) -> None:
         max_delay=arguments.max_delay,
     )
     answer(front, load, listening, keys)
-
-
-def _whole(name: str, least: int, most: int) -> Any:
-    return checked(int, partial(whole, name, span=range(least, most + 1)))
-
-
-def _seconds(name: str, least: float) -> Any:
-    def check(value: Any) -> float:
-        seconds = finite(name, value)
-        if seconds < least:
-            raise HybridStitchError(f"{name} must be at least {least:g} seconds, not {seconds:g}")
-        return seconds
-
-    return checked(float, check)

@@ -1,0 +1,88 @@
+"""The class that Triton's Python backend makes for each instance of a model."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import triton_python_backend_utils as pb_utils  # pyright: ignore[reportMissingImports]  # the server has it
+
+from hybridstitch.engines.store.manifest import our_version
+from hybridstitch.method.errors import HybridStitchError
+from hybridstitch.pairs.recipe import Recipe
+from hybridstitch.runtime.pictures import encode_png
+from hybridstitch.runtime.result import Picture, settings_of
+from hybridstitch.runtime.serving.service import Service
+
+from .call import Call
+from .config import Options
+
+RESPONDERS = 4
+"""Threads in which pictures become files and responses."""
+
+
+class TritonPythonModel:
+    """A `Service` behind Triton. `execute` takes requests in and does not wait: the service queues and batches them,
+    and each is answered by itself as soon as it is drawn."""
+
+    def initialize(self, args: Mapping[str, str]) -> None:
+        """Load the engines and draw a little of each size; the model is ready when this returns.
+
+        Raises:
+            TritonModelException: it cannot be served, in one line.
+        """
+        config = json.loads(args["model_config"])
+        parameters = {key: value["string_value"] for key, value in config["parameters"].items()}
+        self._decoupled = bool(config.get("model_transaction_policy", {}).get("decoupled"))
+        device = f"cuda:{args['model_instance_device_id']}" if args["model_instance_kind"] == "GPU" else None
+        _require_arrays()
+        try:
+            self._options = options = Options.of(parameters)
+            self._service = Service.load(
+                options.pair,
+                engines=Path(args["model_repository"]) / options.engines,
+                backend=options.backend,
+                device=device,
+                threads=options.threads,
+                max_queue=options.max_queue,
+                max_batch=options.max_batch,
+                max_delay=options.max_delay,
+            )
+            self._pair = Recipe.load(options.pair).name
+        except (HybridStitchError, TypeError, ValueError) as error:
+            raise pb_utils.TritonModelException(str(error)) from None
+        self._responders = ThreadPoolExecutor(RESPONDERS, thread_name_prefix="respond")
+
+    def execute(self, requests: Sequence[Any]) -> None:
+        """Take requests in; each gets its response later, also when it is refused."""
+        for request in requests:
+            call = Call(request, self._png, self._responders.submit, decoupled=self._decoupled)
+            call.submit(self._service, self._options.timeout)
+
+    def finalize(self) -> None:
+        """Finish what was taken; Triton sends nothing any more."""
+        self._service.close()
+        self._responders.shutdown()
+
+    def _png(self, picture: Picture) -> bytes:
+        return encode_png(picture.image, settings_of(picture, self._pair, self._options.backend, our_version()))
+
+
+def _require_arrays() -> None:
+    """Refuse a server whose Python backend reads this NumPy's arrays wrongly: it would die at the first text.
+
+    Raises:
+        TritonModelException: it does.
+    """
+    given = torch.arange(3, dtype=torch.uint8)
+    if pb_utils.Tensor.from_dlpack("check", given).as_numpy().tolist() != given.tolist():
+        raise pb_utils.TritonModelException(
+            f"the Python backend of this Triton does not know NumPy {np.__version__}: take a newer Triton, or "
+            f"`pip install 'numpy<2'` in {sys.prefix}"
+        )

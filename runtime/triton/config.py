@@ -1,0 +1,81 @@
+"""config.pbtxt: what Triton reads of a model, and what the model reads of itself."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from .tensors import Port, inputs, outputs
+
+ENVIRONMENT = "EXECUTION_ENV_PATH"
+"""The parameter by which Triton's Python backend finds the virtual environment that a model runs in."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a model of the repository draws with; see `Service.load`.
+
+    engines: a folder; one that is relative lies in the model's own. timeout: seconds that a picture may take at most,
+    its wait included; None: any.
+    """
+
+    pair: str
+    engines: str
+    backend: str
+    threads: int | None = None
+    max_queue: int = 16
+    max_batch: int | None = None
+    max_delay: float = 0.02
+    timeout: float | None = None
+
+    def parameters(self) -> dict[str, str]:
+        """As config.pbtxt has them: texts, of those that are set."""
+        return {name: str(value) for name, value in asdict(self).items() if value is not None}
+
+    @classmethod
+    def of(cls, parameters: Mapping[str, str]) -> Options:
+        """The options of a model's parameters; others are not looked at."""
+        kinds = {"threads": int, "max_queue": int, "max_batch": int, "max_delay": float, "timeout": float}
+        known = {name: text for name, text in parameters.items() if name in cls.__dataclass_fields__}
+        values: dict[str, Any] = {name: kinds.get(name, str)(text) for name, text in known.items()}
+        return cls(**values)
+
+
+def config_text(
+    options: Options, *, gpus: Sequence[int] | None = None, environment: str | None = None, decoupled: bool = False
+) -> str:
+    """The text of config.pbtxt.
+
+    Args:
+        gpus: one instance for each; none in it: one for each that the server has; None: one on the CPU.
+        environment: the virtual environment to run in; None: the Python that the server finds.
+    """
+    group = "kind: KIND_CPU count: 1"
+    if gpus is not None:
+        chosen = f" gpus: [ {', '.join(map(str, gpus))} ]" if gpus else ""
+        group = f"kind: KIND_GPU count: 1{chosen}"
+    parameters = options.parameters() | ({ENVIRONMENT: environment} if environment else {})
+    parts = [
+        "# Written by `hybridstitch-trt triton`.",
+        'backend: "python"',
+        "# The service behind it queues and batches, so a request is one picture: see docs/triton.md.",
+        "max_batch_size: 0",
+        *(["model_transaction_policy { decoupled: true }"] if decoupled else []),
+        f"instance_group [ {{ {group} }} ]",
+        *(_port("input", port) for port in inputs(decoupled=decoupled)),
+        *(_port("output", port) for port in outputs(decoupled=decoupled)),
+        *(_parameter(key, value) for key, value in parameters.items()),
+    ]
+    return "\n".join(parts) + "\n"
+
+
+def _port(kind: str, port: Port) -> str:
+    optional = " optional: true" if port.optional else ""
+    dims = ", ".join(map(str, port.dims))
+    return f'# {port.help}\n{kind} {{ name: "{port.name}" data_type: {port.data_type} dims: [ {dims} ]{optional} }}'
+
+
+def _parameter(key: str, value: str) -> str:
+    return f'parameters {{ key: "{key}" value {{ string_value: {json.dumps(value, ensure_ascii=False)} }} }}'

@@ -1,0 +1,95 @@
+"""The tensors of a model in Triton: what a request may say, every setting of the method among it, and what it gets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from hybridstitch.method.errors import HybridStitchError
+from hybridstitch.method.settings import METHODS, SETTINGS, Setting
+
+PIXELS = (-1, -1, 3)
+
+
+@dataclass(frozen=True)
+class Port:
+    """An input or an output. data_type, dims: as config.pbtxt has them, -1 where a length is free."""
+
+    name: str
+    data_type: str
+    help: str
+    dims: tuple[int, ...] = (1,)
+    optional: bool = False
+
+
+class Array(Protocol):
+    """A numpy array, of any version."""
+
+    def item(self) -> Any: ...
+
+
+def _of_setting(name: str, setting: Setting) -> Port:
+    """A setting that is a number or `off` is text, as on the command line: no number of a tensor says `off`."""
+    words = "|".join(setting.choices) or setting.metavar
+    types = {int: "TYPE_INT64", float: "TYPE_FP64", str: "TYPE_STRING"}
+    data_type = "TYPE_STRING" if setting.off else types[setting.kind]  # 64 bits: 3.3 is what `run` makes of 3.3
+    methods = "" if setting.methods == METHODS else f" ({', '.join(setting.methods)})"
+    return Port(name, data_type, f"{words}: {setting.help}{methods}", optional=True)
+
+
+INPUTS = (
+    Port("prompt", "TYPE_STRING", "what to draw"),
+    Port("negative_prompt", "TYPE_STRING", "what to steer away from", optional=True),
+    Port("seed", "TYPE_INT64", "of the noise; left out: a random one, which the answer tells", optional=True),
+    Port("size", "TYPE_STRING", "WxH in pixels, one of the recipe's", optional=True),
+    Port("method", "TYPE_STRING", "|".join(METHODS), optional=True),
+    *(_of_setting(name, setting) for name, setting in SETTINGS.items()),
+)
+PREVIEWS = Port("previews", "TYPE_INT64", "0 to 3 of the steps, evenly spread, have a preview", optional=True)
+
+OUTPUTS = (
+    Port("image", "TYPE_UINT8", "the picture, [H, W, RGB]", PIXELS),
+    Port("png", "TYPE_STRING", "the file that `run` writes of it"),
+    Port("seed", "TYPE_INT64", "of its noise"),
+    Port("method", "TYPE_STRING", "that drew it"),
+    Port("timing", "TYPE_STRING", "JSON: seconds of waiting, of each of its stages, of decode, total"),
+)
+PROGRESS = (
+    Port("step", "TYPE_INT64", "steps that are done; 0: it has begun"),
+    Port("last_step", "TYPE_INT64", "steps of them all"),
+    Port("stage", "TYPE_STRING", "large, hybrid or small"),
+    Port("preview", "TYPE_UINT8", "the picture as it would be by now, [H, W, RGB]", PIXELS),
+)
+
+
+def inputs(*, decoupled: bool) -> tuple[Port, ...]:
+    return (*INPUTS, PREVIEWS) if decoupled else INPUTS
+
+
+def outputs(*, decoupled: bool) -> tuple[Port, ...]:
+    return (*OUTPUTS, *PROGRESS) if decoupled else OUTPUTS
+
+
+def read(given: Mapping[str, Array]) -> dict[str, Any]:
+    """What a request says, by name, for `Service.resolve` and `submit`; what was left out is not in it.
+
+    Args:
+        given: arrays of one element each; text is UTF-8 bytes.
+
+    Raises:
+        HybridStitchError: text that is none, or a setting that it does not take.
+    """
+    return {name: _value(name, array.item()) for name, array in given.items()}
+
+
+def _value(name: str, value: Any) -> Any:
+    if isinstance(value, bytes):
+        try:
+            value = value.decode()
+        except UnicodeDecodeError:
+            raise HybridStitchError(f"{name} is not UTF-8 text") from None
+    setting = SETTINGS.get(name)
+    if setting is None:
+        return value
+    return setting.parsed(value) if setting.off else setting.checked(value)

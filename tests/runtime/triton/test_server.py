@@ -1,0 +1,187 @@
+"""A real Triton server, asked by NVIDIA's own client; without one (`make triton-server`) these tests are skipped."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+from urllib.request import urlopen
+
+import numpy as np
+import pytest
+
+from hybridstitch import HybridStitch
+from hybridstitch.cli import main
+
+ROOT = Path(__file__).parents[3]
+SERVER, MODEL = ROOT / "build" / "triton" / "server", ROOT / "build" / "triton" / "model"
+STAR = "a large striped red star on a navy background"
+QUICK: Any = {"steps": 4, "large_steps": 2, "hybrid_steps": 1}
+pytestmark = pytest.mark.skipif(not (MODEL / "ready").exists(), reason="no Triton server: make triton-server")
+
+
+class Triton:
+    """A server on the repository; ports of its own."""
+
+    def __init__(self, repository: Path, log: Path) -> None:
+        self.repository, self.log = repository, log
+        with socket.create_server(("127.0.0.1", 0)) as first, socket.create_server(("127.0.0.1", 0)) as second:
+            self.http, self.grpc = (f"127.0.0.1:{each.getsockname()[1]}" for each in (first, second))
+        command = [str(SERVER / "tritonserver"), f"--model-repository={repository}", "--allow-metrics=false"]
+        for kind, address in (("http", self.http), ("grpc", self.grpc)):
+            command += [f"--{kind}-address=127.0.0.1", f"--{kind}-port={address.rpartition(':')[2]}"]
+        with log.open("wb") as file:
+            self.process = subprocess.Popen(command, stdout=file, stderr=file)
+
+    def wait(self) -> None:
+        end = time.monotonic() + 120
+        while time.monotonic() < end and self.process.poll() is None:
+            try:
+                if urlopen(f"http://{self.http}/v2/health/ready", timeout=1).status == 200:
+                    return
+            except (URLError, OSError):
+                time.sleep(0.2)
+        pytest.fail(self.log.read_text()[-3000:])
+
+    def start_asking(self, kind: str, *requests: dict, model: str = "demo") -> subprocess.Popen:
+        url = self.http if kind == "http" else self.grpc
+        client = subprocess.Popen(
+            [str(SERVER / "bin" / "python"), str(Path(__file__).with_name("client.py"))],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert client.stdin is not None
+        json.dump({"kind": kind, "url": url, "model": model, "requests": requests}, client.stdin)
+        client.stdin.close()
+        return client
+
+    def ask(self, kind: str, *requests: dict, model: str = "demo") -> list:
+        client = self.start_asking(kind, *requests, model=model)
+        assert client.stdout is not None
+        return json.loads(client.stdout.read())
+
+    def probe(self, model: str = "demo") -> tuple[int, str]:
+        command = [sys.executable, self.repository / model / "probe.py", f"http://{self.http}", "--timeout", "20"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        return done.returncode, done.stdout.strip()
+
+
+@pytest.fixture(scope="module")
+def repository(demo_engines, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("triton") / "models"
+    common = ["triton", "--pair", "demo", "--engines", str(demo_engines), "--out", str(folder)]
+    common += ["--environment", str(MODEL), "--max-queue", "24", "--threads", "1"]
+    assert main(common) == 0
+    assert main([*common, "--decoupled"]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def triton(repository, tmp_path_factory):
+    server = Triton(repository, tmp_path_factory.mktemp("log") / "log")
+    server.wait()
+    yield server
+    server.process.kill()
+    server.process.wait()
+
+
+@pytest.fixture(scope="module")
+def drawn(demo_engines):
+    """The SHA-256 of the picture that the pipeline draws of a seed."""
+    with HybridStitch.load("demo", engines=demo_engines, threads=1) as pipe:
+
+        def draw(seed: int) -> str:
+            picture = np.asarray(pipe(STAR, seed=seed, **QUICK).images[0])
+            return hashlib.sha256(picture.tobytes()).hexdigest()
+
+        yield draw
+
+
+@pytest.mark.parametrize("kind", ["http", "grpc"])
+def test_sixteen_at_once_get_the_pictures_that_run_draws(triton, drawn, kind):
+    answers = triton.ask(kind, *({"prompt": STAR, "seed": seed, **QUICK} for seed in range(16)))
+    assert [answer.get("seed", answer) for answer in answers] == list(range(16))
+    assert [answer["image"] for answer in answers[:3]] == [drawn(seed) for seed in range(3)]
+    assert len({answer["image"] for answer in answers}) == 16
+    assert json.loads(answers[0]["timing"])["total"] > 0
+    assert answers[0]["method"] == "hybrid"
+
+
+def test_without_a_seed_the_answer_tells_a_random_one(triton):
+    first, second = triton.ask("http", *({"prompt": STAR, **QUICK} for _ in range(2)))
+    assert first["seed"] != second["seed"]
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"prompt": ""}, "the prompt is empty: say what to draw"),
+        ({"prompt": STAR, "steps": 0}, "steps must be a whole number from 1 to 1000, not 0"),
+        ({"prompt": STAR, "residual": "some"}, "residual"),
+        ({"prompt": STAR, "size": "7x7"}, "size 7x7"),
+    ],
+)
+def test_what_does_not_fit_is_an_invalid_argument_in_our_words(triton, given, words):
+    (over_http,), (over_grpc,) = triton.ask("http", given), triton.ask("grpc", given)
+    assert words in over_http["error"]
+    assert words in over_grpc["error"]
+    assert over_http["status"] == "400"
+    assert over_grpc["status"] == "StatusCode.INVALID_ARGUMENT"
+
+
+def test_a_full_queue_is_unavailable_and_the_others_are_drawn(triton):
+    answers = triton.ask("grpc", *({"prompt": STAR, "seed": seed, "steps": 28} for seed in range(40)))
+    refused = [answer for answer in answers if "error" in answer]
+    assert refused
+    assert {answer["status"] for answer in refused} == {"StatusCode.UNAVAILABLE"}
+    assert "the queue is full" in refused[0]["error"]
+    assert len(answers) - len(refused) >= 24
+
+
+def test_a_decoupled_model_tells_each_step_shows_previews_and_ends_with_the_picture(triton, drawn):
+    (answers,) = triton.ask("stream", {"prompt": STAR, "seed": 1, "previews": 1, **QUICK}, model="demo_stream")
+    *steps, picture = answers
+    assert [answer["step"] for answer in steps if "step" in answer][-1] <= 4
+    assert {answer["stage"] for answer in steps} <= {"large", "hybrid", "small"}
+    assert sum("preview" in answer for answer in steps) == 1
+    assert picture["image"] == drawn(1)
+
+
+def test_a_signal_lets_it_finish_what_it_has_taken(repository, tmp_path):
+    server = Triton(repository, tmp_path / "log")
+    server.wait()
+    assert server.probe()[0] == 0
+    client = server.start_asking("grpc", *({"prompt": STAR, "seed": seed, "steps": 28} for seed in range(8)))
+    time.sleep(2.0)
+    server.process.send_signal(signal.SIGTERM)
+    assert client.stdout is not None
+    answers = json.loads(client.stdout.read())
+    assert [answer.get("seed", answer) for answer in answers] == list(range(8))
+    assert server.process.wait(60) == 0
+
+
+def test_a_model_whose_process_died_is_not_healthy_by_the_probe(repository, tmp_path):
+    server = Triton(repository, tmp_path / "log")
+    try:
+        server.wait()
+        assert "demo is healthy: it drew a picture in " in server.probe()[1]
+        children = subprocess.run(
+            ["pgrep", "-P", str(server.process.pid)], capture_output=True, text=True, check=True
+        ).stdout.split()
+        for child in children:
+            os.kill(int(child), signal.SIGKILL)
+        code, words = server.probe()
+        assert code == 1
+        assert words.startswith("demo is not healthy: ")
+    finally:
+        server.process.kill()
+        server.process.wait()
