@@ -10,6 +10,7 @@ import json
 import queue
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 
@@ -33,7 +34,7 @@ def read(result, names):
         if array is None:
             continue
         pixels = array.dtype == np.uint8
-        value = hashlib.sha256(array.tobytes()).hexdigest() if pixels else array.flatten()[0]
+        value: Any = hashlib.sha256(array.tobytes()).hexdigest() if pixels else array.flatten()[0]
         if name == "png":
             value = hashlib.sha256(value).hexdigest()
         found[name] = value.decode() if isinstance(value, bytes) else value if isinstance(value, str) else int(value)
@@ -41,9 +42,9 @@ def read(result, names):
 
 
 def ask(asked, given):
-    import tritonclient.grpc
-    import tritonclient.http
-    from tritonclient.utils import InferenceServerException
+    import tritonclient.grpc  # pyright: ignore[reportMissingImports]
+    import tritonclient.http  # pyright: ignore[reportMissingImports]
+    from tritonclient.utils import InferenceServerException  # pyright: ignore[reportMissingImports]
 
     library = tritonclient.http if asked["kind"] == "http" else tritonclient.grpc
     limits = {"network_timeout": 120, "connection_timeout": 120} if asked["kind"] == "http" else {}
