@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,11 @@ from hybridstitch.verify.report import Report
 
 from .engines.handmade import make_recipe, write_export
 from .function_engine import Tampered
+
+# A shell that starts a command in the background has it ignore Ctrl-C, and its children with it: the tests of
+# cancelling would then wait for a signal that never arrives.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -30,7 +30,7 @@ def test_the_json_has_every_method_with_seconds_speedup_overhead_and_closeness(b
         assert row["seconds"] > 0
         assert row["speedup"] == pytest.approx(found["methods"]["large"]["seconds"] / row["seconds"], rel=0.02)
         assert 0 <= row["overhead"] < 1
-        assert (row["psnr_to_large_db"] is None) is (name == "large"), name
+        assert (row["psnr_to_large_db"] is None) is ("large" in (name, row.get("same_as"))), name
         assert row["seconds_quartiles"][0] <= row["seconds"] <= row["seconds_quartiles"][1]
     assert found["methods"]["large"]["speedup"] == 1
     assert found["methods"]["small"]["speedup"] > 1
