@@ -10,7 +10,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from hybridstitch.engines.store.manifest import Manifest
-from hybridstitch.method.errors import HybridStitchError
+from hybridstitch.method.errors import HybridStitchError, shown
 
 
 def encoder_length(manifest: Manifest) -> int:
@@ -53,7 +53,7 @@ class Tokenizers:
                 lost is told.
         """
         if not isinstance(prompt, str):
-            raise HybridStitchError(f"the {name} must be text, not {prompt!r:.80}")
+            raise HybridStitchError(f"the {name} must be text, not {shown(prompt, 80)}")
         if not may_be_empty and not any(sign.isprintable() and not sign.isspace() for sign in prompt):
             raise HybridStitchError(f"the {name} is empty: say what to draw")
         if broken := [sign for sign in prompt if "\ud800" <= sign <= "\udfff"]:

@@ -7,7 +7,7 @@ from numbers import Real
 from operator import index
 from typing import Any
 
-from .errors import HybridStitchError
+from .errors import HybridStitchError, shown
 
 THREADS = range(1, 1025)
 """Far more than helps; beyond it libraries run out of memory instead of saying so."""
@@ -28,9 +28,9 @@ def whole(name: str, value: Any, span: range | None = None, allowed: str | None 
     except TypeError:
         number = None
     if number is None or (span is not None and number not in span):
-        shown = value if number is None else number
         allowed = allowed or (f"from {span[0]} to {span[-1]}" if span is not None else "")
-        raise HybridStitchError(f"{name} must be a whole number {allowed}".rstrip() + f", not {shown!r:.40}")
+        given = shown(value if number is None else number)
+        raise HybridStitchError(f"{name} must be a whole number {allowed}".rstrip() + f", not {given}")
     return number
 
 
@@ -54,5 +54,5 @@ def finite(name: str, value: Any) -> float:
     except OverflowError:
         number = math.inf
     if not math.isfinite(number):
-        raise HybridStitchError(f"{name} must be a number, not {value!r:.40}")
+        raise HybridStitchError(f"{name} must be a number, not {shown(value)}")
     return number

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Annotated, Any, Literal, TypedDict, get_args, get_type_hints
 
-from .errors import HybridStitchError
+from .errors import HybridStitchError, shown
 from .numbers import finite, whole
 
 Method = Literal["hybrid", "large", "small", "srdiffusion", "t-stitch"]
@@ -63,11 +63,11 @@ class Setting:
         Raises:
             HybridStitchError: another type, out of range, or none of the choices.
         """
-        if self.off and value == OFF:
+        if self.off and isinstance(value, str) and value == OFF:
             return OFF
         if self.choices:
-            if value not in self.choices:
-                raise HybridStitchError(f"unknown {self.words} {value!r}; known: {', '.join(self.choices)}")
+            if not isinstance(value, str) or value not in self.choices:
+                raise HybridStitchError(f"unknown {self.words} {shown(value)}; known: {', '.join(self.choices)}")
             return value
         if self.kind is int:
             bounded = self.most < math.inf
@@ -163,7 +163,7 @@ def find_setting(name: str) -> Setting:
         HybridStitchError: there is none.
     """
     if name not in SETTINGS:
-        raise HybridStitchError(f"unknown setting {name!r}; known: {', '.join(SETTINGS)}")
+        raise HybridStitchError(f"unknown setting {shown(name)}; known: {', '.join(SETTINGS)}")
     return SETTINGS[name]
 
 

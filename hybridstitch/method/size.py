@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from .errors import HybridStitchError
+from .errors import HybridStitchError, shown
 
 
 class Size(NamedTuple):
@@ -24,7 +24,7 @@ class Size(NamedTuple):
         Raises:
             HybridStitchError: the text is not two positive whole numbers joined by an x.
         """
-        match = re.fullmatch(r"([1-9][0-9]{0,5})x([1-9][0-9]{0,5})", str(text))
+        match = re.fullmatch(r"([1-9][0-9]{0,5})x([1-9][0-9]{0,5})", str(text) if isinstance(text, str | Size) else "")
         if not match:
-            raise HybridStitchError(f"size {text!r} is not WIDTHxHEIGHT in pixels, for example 1024x768")
+            raise HybridStitchError(f"size {shown(text)} is not WIDTHxHEIGHT in pixels, for example 1024x768")
         return cls(int(match[1]), int(match[2]))

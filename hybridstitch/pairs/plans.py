@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Unpack
 
-from hybridstitch.method.errors import HybridStitchError
+from hybridstitch.method.errors import HybridStitchError, shown
 from hybridstitch.method.plan import Plan, Score
 from hybridstitch.method.schedule import Schedule
 from hybridstitch.method.settings import METHODS, OFF, SETTINGS, PlanSettings, find_setting, settings_of_method
@@ -28,8 +28,8 @@ def make_plan(recipe: Recipe, method: str | None = None, **settings: Unpack[Plan
         HybridStitchError: an unknown method, a setting that this method does not have, or a value out of range.
     """
     method = recipe.defaults.method if method is None else method
-    if method not in METHODS:
-        raise HybridStitchError(f"unknown method {method!r}; known: {', '.join(METHODS)}")
+    if not isinstance(method, str) or method not in METHODS:
+        raise HybridStitchError(f"unknown method {shown(method)}; known: {', '.join(METHODS)}")
     given = _checked(method, settings)
     lengths = given.keys() & STAGE_LENGTHS
     if lengths and given.get("adaptive", OFF) != OFF:

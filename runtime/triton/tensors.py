@@ -26,6 +26,9 @@ class Port:
 class Array(Protocol):
     """A numpy array, of any version."""
 
+    @property
+    def size(self) -> int: ...
+
     def item(self) -> Any: ...
 
 
@@ -78,8 +81,11 @@ def read(given: Mapping[str, Array]) -> dict[str, Any]:
         given: arrays of one element each; text is UTF-8 bytes.
 
     Raises:
-        HybridStitchError: text that is none, or a setting that it does not take.
+        HybridStitchError: another number of elements, text that is none, or a setting that it does not take.
     """
+    for name, array in given.items():
+        if array.size != 1:
+            raise HybridStitchError(f"{name} must have one element, not {array.size}")
     return {name: _value(name, array.item()) for name, array in given.items()}
 
 

@@ -8,6 +8,7 @@ import pytest
 from hybridstitch.cli import main
 from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.method.settings import METHODS, OFF, SETTINGS, parse_settings, settings_of_method
+from hybridstitch.method.size import Size
 from hybridstitch.pairs.plans import make_plan
 from hybridstitch.pairs.recipe import Recipe
 
@@ -63,3 +64,10 @@ def test_settings_can_be_texts():
 def test_a_text_that_is_no_setting_is_refused_in_the_words_of_one_that_is(name, text, words):
     with pytest.raises(HybridStitchError, match=re.escape(words)):
         parse_settings({name: text})
+
+
+@pytest.mark.parametrize("name", [*SETTINGS, "size", "method"])
+def test_a_number_that_python_writes_no_text_of_is_refused_in_one_line(name):
+    wanted: Any = {"method": "hybrid", name: 10**5000}
+    with pytest.raises(HybridStitchError, match=r"^.{10,300}$"):
+        Size.parse(wanted["size"]) if name == "size" else make_plan(DEMO, **wanted)

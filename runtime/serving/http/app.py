@@ -63,12 +63,18 @@ def _add_routes(app: FastAPI, front: Front) -> None:
     async def health() -> Response:
         return json_reply({"status": "alive"})
 
-    @app.get("/ready", summary="Whether pictures can be had: a real inference succeeded lately")
+    @app.get(
+        "/ready",
+        summary="Whether pictures can be had: a real inference succeeded lately",
+        responses={503: {"model": ErrorBody}},
+    )
     async def ready() -> Response:
         front.ready_service()
         return json_reply({"status": "ready"})
 
-    @app.get("/metrics", summary="Counters for Prometheus")
+    counters = {200: {"content": {CONTENT_TYPE_LATEST: {"schema": {"type": "string"}}}, "description": "Counters"}}
+
+    @app.get("/metrics", summary="Counters for Prometheus", response_class=Response, responses={**counters})
     async def metrics() -> Response:
         return Response(front.metrics.exposition(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 

@@ -32,13 +32,16 @@ PING = 15.0
 
 router = APIRouter()
 
-_REFUSALS: dict[int | str, dict[str, Any]] = {
+_ANSWERS: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorBody, "description": "; or ".join(k.when for k in ERRORS.values() if k.status == status)}
     for status in (400, 401, 408, 413, 429, 500, 503)
-} | {"default": {"model": ErrorBody, "description": "any other error"}}  # without it FastAPI promises its own, 422
+} | {
+    200: {"content": {"text/event-stream": {}}, "description": "pictures; or their events"},
+    "default": {"model": ErrorBody, "description": "any other error"},  # else FastAPI promises its own, 422
+}
 
 
-@router.post("/v1/images/generations", response_model=ImagesAnswer, responses=_REFUSALS, summary="Draw pictures")
+@router.post("/v1/images/generations", response_model=ImagesAnswer, responses=_ANSWERS, summary="Draw pictures")
 async def generate(request: Request, body: ImageRequest) -> Response:
     """Draw `n` pictures of a prompt, as OpenAI's images API does; `stream` sends them as server-sent events."""
     front: Front = request.app.state.front
