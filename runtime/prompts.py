@@ -12,6 +12,9 @@ from torch import Tensor
 from hybridstitch.engines.store.manifest import Manifest
 from hybridstitch.method.errors import HybridStitchError, shown
 
+MOST_CHARACTERS = 10_000
+"""Of a prompt: many times what any encoder reads. More is refused before a tokenizer works through it."""
+
 
 def encoder_length(manifest: Manifest) -> int:
     """The token ids that a text encoder's engine takes, padding included: fixed when it was exported."""
@@ -49,11 +52,15 @@ class Tokenizers:
         """Refuse a prompt that says nothing, or whose end no encoder would read.
 
         Raises:
-            HybridStitchError: it is no text, is empty, or is longer than the longest encoder's limit; what would be
-                lost is told.
+            HybridStitchError: it is no text, is empty, is longer than MOST_CHARACTERS, or than the longest encoder's
+                limit: what would be lost is told.
         """
         if not isinstance(prompt, str):
             raise HybridStitchError(f"the {name} must be text, not {shown(prompt, 80)}")
+        if len(prompt) > MOST_CHARACTERS:
+            raise HybridStitchError(
+                f"the {name} has {len(prompt)} characters and the limit is {MOST_CHARACTERS}: shorten it"
+            )
         if not may_be_empty and not any(sign.isprintable() and not sign.isspace() for sign in prompt):
             raise HybridStitchError(f"the {name} is empty: say what to draw")
         if broken := [sign for sign in prompt if "\ud800" <= sign <= "\udfff"]:

@@ -38,6 +38,7 @@ def create_app(front: Front, keys: Sequence[bytes] = ()) -> FastAPI:
         version=front.version,
         summary="Pictures by a large and a small model together, in the shape of OpenAI's images API.",
         redoc_url=None,
+        redirect_slashes=False,  # it would send clients to whatever Host they name
     )
     app.state.front = front
     app.include_router(images.router)

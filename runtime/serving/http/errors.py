@@ -47,6 +47,7 @@ ERRORS: dict[str, Kind] = {
     "timed_out": Kind(408, "no picture within `--timeout`", passes=True),
     "request_too_large": Kind(413, "the body is over 256 KiB"),
     "queue_full": Kind(429, "as many requests wait as may (`--max-queue`)", passes=True),
+    "headers_too_large": Kind(431, "the headers and the address are over 32 KiB together"),
     "cancelled": Kind(499, "the client went away; in the log only"),
     "not_drawn": Kind(500, "the picture went wrong: its numbers, or the engines"),
     "internal_error": Kind(500, "a bug; the log has the traceback"),

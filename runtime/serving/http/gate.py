@@ -1,4 +1,4 @@
-"""What every HTTP request passes before a route sees it: its key, the size of its body, and a line in the log."""
+"""What every HTTP request passes before a route sees it: its size, its key, and a line in the log."""
 
 from __future__ import annotations
 
@@ -14,12 +14,16 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hybridstitch.method.errors import HybridStitchError
 
+from .connections import MAX_HEAD
 from .errors import ApiError
 from .logs import log
 from .replies import error_reply
 
 MAX_BODY = 256 * 1024
 """Bytes; far more than the longest prompt that any encoder reads."""
+
+LOGGED = 200
+"""Characters of a method or path that the log has, at most."""
 
 PROBES = ("/health", "/ready", "/metrics")
 """Asked every few seconds, and so left out of the log."""
@@ -67,6 +71,7 @@ class Gate:
 
         try:
             try:
+                _check_head(scope)
                 self._check_key(scope)
                 receive = await self._body(scope, receive)
             except ApiError as error:
@@ -79,8 +84,8 @@ class Gate:
                 log(
                     "request",
                     id=request_id,
-                    method=scope["method"],
-                    path=scope["path"],
+                    method=scope["method"][:LOGGED],
+                    path=scope["path"][:LOGGED],
                     status=status,
                     seconds=round(time.monotonic() - start, 4),
                     **fields,
@@ -106,7 +111,7 @@ class Gate:
             ApiError: it is too large; no more than the limit is read.
         """
         length = Headers(scope=scope).get("content-length", "")
-        body, more = bytearray(), not length.isdigit() or int(length) <= MAX_BODY
+        body, more = bytearray(), not length.isdecimal() or int(length) <= MAX_BODY
         if not more:
             raise _too_large()
         while more:
@@ -123,6 +128,16 @@ class Gate:
             return messages.pop() if messages else await receive()
 
         return again
+
+
+def _check_head(scope: Scope) -> None:
+    """
+    Raises:
+        ApiError: it is too long. The parser has let it through, if it came all at once.
+    """
+    size = len(scope.get("raw_path") or b"") + len(scope["query_string"])
+    if size + sum(len(name) + len(value) for name, value in scope["headers"]) > MAX_HEAD:
+        raise ApiError("headers_too_large", f"headers and address are over {MAX_HEAD // 1024} KiB together")
 
 
 def _too_large() -> ApiError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Annotated, Any
 
@@ -25,6 +25,9 @@ IGNORED = {
     "safety_identifier": "nobody is told apart",
 }
 """Parameters of OpenAI's that mean nothing here, each with the reason: accepted, whatever they hold."""
+
+MAX_DEPTH = 16
+"""Lists and objects in each other, at most: only parameters that are ignored may hold any at all."""
 
 FORMATS = ("png", "jpeg", "webp")
 
@@ -84,6 +87,12 @@ def _response_format(value: Any) -> str:
     return value
 
 
+def _parts(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
+
+
 class ImageFields(BaseModel):
     """The parameters that are no settings of the method."""
 
@@ -130,6 +139,16 @@ class ImageFields(BaseModel):
     method: Annotated[
         str | None, *_word("method", METHODS, "hybrid is HybridStitch; the others are there to compare.")
     ] = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_shallow(cls, body: Any) -> Any:
+        level = [body]
+        for _ in range(MAX_DEPTH):
+            level = [inner for outer in level for inner in _parts(outer)]
+        if level:
+            raise HybridStitchError(f"the body has more than {MAX_DEPTH} lists and objects in each other")
+        return body
 
     @model_validator(mode="after")
     def _fits_together(self) -> ImageFields:

@@ -15,6 +15,7 @@ from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.runtime.serving.service import Service
 
 from .app import create_app
+from .connections import MAX_HEAD, Connection, allow_connections
 from .front import Front
 from .logs import log
 
@@ -53,6 +54,9 @@ def make_server(front: Front, keys: Sequence[bytes] = ()) -> Server:
     """uvicorn over the application; `run(sockets=[...])` answers until `should_exit` is set."""
     config = uvicorn.Config(
         create_app(front, keys),
+        http=Connection,
+        ws="none",
+        h11_max_incomplete_event_size=MAX_HEAD,
         log_config=None,
         access_log=False,
         server_header=False,
@@ -70,6 +74,7 @@ def serve(front: Front, load: Callable[[], Service], listening: socket.socket, k
     Raises:
         HybridStitchError, or what else `load` raised.
     """
+    allow_connections()
     server = make_server(front, keys)
     host, port = listening.getsockname()[:2]
     loader = threading.Thread(target=_load, args=(front, load, server), name="load", daemon=True)
