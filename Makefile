@@ -14,7 +14,7 @@ override PROMPT := $(value PROMPT)
 export PROMPT
 
 .DEFAULT_GOAL := help
-.PHONY: help setup engines run cpp triton-server train test test-slow bench bench-check lint clean
+.PHONY: help setup engines run cpp triton-server train test test-slow bench bench-check lock audit lint clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,7 +62,14 @@ bench-check: engines  ## measure again, and say what is worse than what make ben
 	$(BIN)/hybridstitch-trt bench --pair "$(PAIR)" --backend $(BACKEND) --no-diffusers --json "$(OUT)/bench.json"
 	$(BIN)/python -m benchmarks.regressions "benchmarks/results/bench-$(PAIR)-$(BACKEND).json" "$(OUT)/bench.json"
 
-lint: $(READY)  ## check style and types
+lock: $(READY)  ## write requirements.lock: every dependency with its hash (Python 3.11, Linux x86_64)
+	$(BIN)/python .ci/lock.py
+
+audit: $(READY)  ## look up known vulnerabilities of what the lock holds (exit code 3 of the script: it could not)
+	$(BIN)/python .ci/audit.py
+
+lint: $(READY)  ## check style, types, and that the lock agrees with pyproject.toml
+	$(BIN)/python .ci/lock.py --check
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/basedpyright
