@@ -1,7 +1,7 @@
 """Known vulnerabilities of what requirements.lock holds, by pip-audit in an environment of its own (make audit).
 
-Exit code 0: every package was looked up, and none has any. 1: some have. 3: not all could be looked up: pip-audit itself
-says that nothing is known of a package that its source does not answer for, and ends with 0.
+Exit code 0: every package was looked up, and none has any. 1: some have. 3: not all could be looked up: pip-audit
+itself finds nothing in packages that its source does not answer for, and ends with 0.
 """
 
 from __future__ import annotations
