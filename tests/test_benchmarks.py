@@ -1,13 +1,17 @@
 """The scripts behind the documents' figures do what they say, at a tiny size."""
 
+import json
 import os
 import threading
 import time
 
+import numpy as np
 import pytest
 
-from benchmarks import batches, machine, picture_hashes, serving
+from benchmarks import batches, capacity, machine, picture_hashes, service_times, serving
 from benchmarks.fronts import Wanted
+from hybridstitch.runtime.serving.service_times import read_service_times
+from hybridstitch.serving import Service
 
 
 def test_a_result_says_machine_versions_and_command(monkeypatch, tmp_path):
@@ -61,3 +65,31 @@ def test_batches_are_timed_and_compared_with_pictures_alone(pipe):
     found = batches.measure(pipe, (1, 2), repetitions=1, steps=2)
     assert found[1]["equal"]
     assert all(0 < row["seconds"] < 60 for row in found.values())
+
+
+@pytest.fixture
+def one_service(pipe, monkeypatch):
+    """A service of the pipeline that all tests share, which outlives it."""
+    monkeypatch.setattr(pipe, "close", lambda: None)
+    with Service(pipe, warm_up=False, max_queue=99) as service:
+        yield service
+
+
+def test_service_times_are_in_the_form_that_capacity_reads(one_service, tmp_path):
+    kinds = {"quick": {"method": "small", "steps": 1}, "slow": {"method": "large", "steps": 4}}
+    times = service_times.measure(one_service, kinds, 3)
+    path = tmp_path / "times.json"
+    path.write_text(json.dumps(service_times.described(kinds, times)))
+    read, _ = read_service_times(path)
+    assert {name: len(seconds) for name, seconds in read.items()} == {"quick": 3, "slow": 3}
+    assert min(read["quick"]) < min(read["slow"])
+
+
+def test_a_load_test_of_capacity_says_how_long_each_request_took_and_its_service(one_service, monkeypatch):
+    monkeypatch.setattr(capacity, "KINDS", {"quick": {"method": "small", "steps": 1}})
+    monkeypatch.setattr(capacity, "SHARES", {"quick": 1.0})
+    found = capacity.load(one_service, 1000, 10, np.random.default_rng(0))
+    assert len(found["seconds"]) == len(found["service"]) == 10
+    assert (found["service"] > 0).all()
+    assert (found["seconds"] >= found["service"] - 1e-9).all()
+    assert found["seconds"][-1] > found["service"][-1]  # it waited

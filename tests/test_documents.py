@@ -115,3 +115,9 @@ def test_the_guide_to_eval_names_every_option_and_no_other():
     text = (ROOT / "docs" / "method.md").read_text()
     rows = set(re.findall(r"--[a-z][a-z-]+", "".join(re.findall(r"^\| (`--[^|]*) \|", text, re.M))))
     assert rows == flags(commands(parser())["eval"])
+
+
+def test_the_guide_to_scale_names_every_option_of_capacity_and_no_other():
+    text = (ROOT / "docs" / "scale.md").read_text()
+    rows = set(re.findall(r"--[a-z][a-z0-9-]+", "".join(re.findall(r"^\| (`--[^|]*) \|", text, re.M))))
+    assert rows == flags(commands(parser())["capacity"])

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from hybridstitch.method.errors import HybridStitchError
 
-from . import bench, build, doctor, engines, evaluate, inspect, run, serve, triton, tune, verify
+from . import bench, build, capacity, doctor, engines, evaluate, inspect, run, serve, triton, tune, verify
 from .arguments import Parser
 
 
@@ -33,6 +33,7 @@ def parser() -> Parser:
     evaluate.add_to(commands)
     bench.add_to(commands)
     tune.add_to(commands)
+    capacity.add_to(commands)
     inspect.add_to(commands)
     engines.add_to(commands)
     doctor.add_to(commands)

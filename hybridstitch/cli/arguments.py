@@ -149,3 +149,15 @@ def seconds(name: str, least: float) -> Callable[[str], Any]:
         return found
 
     return checked(float, check)
+
+
+def number_over(name: str, least: float, most: float) -> Callable[[str], Any]:
+    """A flag that takes a number over `least`."""
+
+    def check(value: Any) -> float:
+        number = finite(name, value)
+        if not least < number <= most:
+            raise HybridStitchError(f"{name} must be over {least:g} and at most {most:g}, not {number:g}")
+        return number
+
+    return checked(float, check)

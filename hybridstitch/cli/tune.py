@@ -14,11 +14,22 @@ from rich.console import Console
 from rich.table import Table
 
 from hybridstitch.method.errors import HybridStitchError
-from hybridstitch.method.numbers import finite, whole
+from hybridstitch.method.numbers import whole
 from hybridstitch.pairs.recipe import Recipe
 from hybridstitch.pairs.schedule_file import ScheduleFile, write_schedule
 
-from .arguments import DEFAULT_PAIR, Parser, add_backend, add_engines, add_pair, add_threads, checked, place, size
+from .arguments import (
+    DEFAULT_PAIR,
+    Parser,
+    add_backend,
+    add_engines,
+    add_pair,
+    add_threads,
+    checked,
+    number_over,
+    place,
+    size,
+)
 from .output import is_folder, require_writable
 from .progress import showing
 from .run import quiet
@@ -37,18 +48,18 @@ def add_to(commands: Any) -> None:
     parser.set_defaults(call=tune)
     target = parser.add_argument_group("what for (one of them)").add_mutually_exclusive_group(required=True)
     target.add_argument(
-        "--speedup", type=_number("speedup", 1, 1000), metavar="X", help="as many times as fast as large, at least"
+        "--speedup", type=number_over("speedup", 1, 1000), metavar="X", help="as many times as fast as large, at least"
     )
     target.add_argument(
-        "--seconds", type=_number("seconds", 0, 1e6), metavar="S", help="so many seconds a picture, at most"
+        "--seconds", type=number_over("seconds", 0, 1e6), metavar="S", help="so many seconds a picture, at most"
     )
     target.add_argument(
-        "--psnr", type=_number("psnr", 0, 100), metavar="DB", help="so close to large in its full steps, at least"
+        "--psnr", type=number_over("psnr", 0, 100), metavar="DB", help="so close to large in its full steps, at least"
     )
 
     how = parser.add_argument_group("how long, and on what")
     how.add_argument(
-        "--minutes", type=_number("minutes", 0, 1e5), default=20.0, metavar="M", help="at most (default: 20)"
+        "--minutes", type=number_over("minutes", 0, 1e5), default=20.0, metavar="M", help="at most (default: 20)"
     )
     how.add_argument(
         "--count",
@@ -128,18 +139,6 @@ def tune(arguments: argparse.Namespace) -> None:
 
 def _typed() -> list[str]:
     return sys.argv[1:]
-
-
-def _number(name: str, least: float, most: float) -> Any:
-    """A flag's number, over `least`."""
-
-    def check(value: Any) -> float:
-        number = finite(name, value)
-        if not least < number <= most:
-            raise HybridStitchError(f"{name} must be over {least:g} and at most {most:g}, not {number:g}")
-        return number
-
-    return checked(float, check)
 
 
 def _file(flag: str, text: str, suffix: str) -> Path:
