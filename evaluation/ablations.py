@@ -44,7 +44,7 @@ def hybrid(large: int, masked: int, steps: int, **settings: Any) -> Variant:
 
 
 def _short(setting: str) -> str:
-    return {"mask_ratio": "m", "refresh_every": "f", "residual": "r"}.get(setting, f"{setting} ")
+    return {"mask_ratio": "m", "refresh_every": "f", "residual": "r", "grid": "g"}.get(setting, f"{setting} ")
 
 
 def methods(steps: int) -> list[Variant]:
@@ -108,6 +108,18 @@ def _residuals(steps: int) -> list[Variant]:
     return found
 
 
+def _grid(steps: int) -> list[Variant]:
+    """Fewer steps, evenly spaced and on the grid of all of them."""
+    few = max(2, round(5 / 14 * steps))  # 10 of 28
+    found = [large_at(few), *(large_at(fewer) for fewer in (round(steps / 2), max(1, round(2 / 7 * steps))))]
+    found += [variant.but(f"{variant.name} g{steps}", grid=steps) for variant in found]
+    large, masked = max(1, round(0.7 * few)), max(1, round(0.2 * few))
+    for grid in (0, steps):
+        found.append(hybrid(large, masked, few, residual=1.0, grid=grid))
+        found.append(srdiffusion(large, few, 1.0).but(f"srdiffusion {large}/{few} r1 g{grid}", grid=grid))
+    return found
+
+
 ABLATIONS: dict[str, Callable[[int], list[Variant]]] = {
     "score": _scores,
     "mask-ratio": lambda steps: [
@@ -116,6 +128,7 @@ ABLATIONS: dict[str, Callable[[int], list[Variant]]] = {
     "stage-ends": _ends,
     "refresh": lambda steps: [HYBRID.but(f"refresh every {every}", refresh_every=every) for every in (0, 1, 2, 4)],
     "residual": _residuals,
+    "grid": _grid,
     "steps": lambda steps: [
         HYBRID.but(f"hybrid, {fewer} steps", steps=fewer)
         for fewer in (steps, *(variant.settings["steps"] for variant in controls(steps)))

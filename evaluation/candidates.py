@@ -66,6 +66,8 @@ def plan_name(plan: Plan) -> str:
     """A plan in words: method, steps of each stage, and for two models the rest."""
     schedule = plan.schedule
     title = f"{plan.method}, {schedule.steps} step" + ("s" if schedule.steps > 1 else "")
+    if schedule.grid:
+        title += f" of {schedule.grid}"
     if plan.method in ("large", "small"):
         return title
     stages = {

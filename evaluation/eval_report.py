@@ -65,7 +65,7 @@ def rows_of(
 
 
 def _is_control(variant: Variant, large: Variant) -> bool:
-    return variant.method == large.method and variant.aid is None
+    return variant.curve == large.curve and variant.aid is None
 
 
 def _row(

@@ -25,6 +25,11 @@ class Variant:
         """Its method's name; "hybrid" where it is the recipe's default."""
         return str(self.settings["method"])
 
+    @property
+    def curve(self) -> str:
+        """What it is a point of: its method; the large model on a finer grid is no control, and one of its own."""
+        return "large on a grid" if self.method == "large" and self.settings.get("grid") else self.method
+
     def but(self, name: str | None = None, aid: str | None = None, **settings: Any) -> Variant:
         """The same with these settings changed, and perhaps another name."""
         return replace(self, name=name or self.name, aid=aid or self.aid, settings={**self.settings, **settings})

@@ -241,8 +241,8 @@ class HybridStitch:
 
     def _begin(self, batch: Sequence[Request], watch: Stopwatch, choose: Choose) -> Drawing:
         shape = self.requests.shape(batch)
-        tokens, steps = self.geometry.tokens(shape.size), batch[0].plan.schedule.steps
-        levels = self._levels(steps, tokens)
+        schedule = batch[0].plan.schedule
+        levels = self._levels(schedule.steps, self.geometry.tokens(shape.size), grid=schedule.grid)
         return Drawing(batch, self._workspace(shape), self._text, levels, self.geometry, watch, choose)
 
     def _workspace(self, shape: Shape) -> Workspace:

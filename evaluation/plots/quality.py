@@ -13,12 +13,13 @@ from .figure import figure
 
 LOOKS = {
     "large": ("large alone, fewer steps", "0.25", "o"),
+    "large on a grid": ("large alone, fewer steps of its grid", "0.6", "P"),
     "srdiffusion": ("SRDiffusion", "tab:blue", "s"),
     "t-stitch": ("T-Stitch", "tab:green", "^"),
     "hybrid": ("HybridStitch", "tab:red", "D"),
     "small": ("small alone", "tab:purple", "v"),
 }
-"""Of each method its name, colour and marker."""
+"""Of each curve its name, colour and marker."""
 
 
 def plot_quality(rows: Sequence[EvalRow], title: str, folder: Path) -> list[Path]:
@@ -41,8 +42,8 @@ def plot_quality(rows: Sequence[EvalRow], title: str, folder: Path) -> list[Path
 
 
 def _curves(axes: Any, points: Sequence[tuple[EvalRow, Interval]]) -> None:
-    for method, (name, colour, marker) in LOOKS.items():
-        some = sorted((point for point in points if point[0].variant.method == method), key=lambda at: at[0].seconds)
+    for curve, (name, colour, marker) in LOOKS.items():
+        some = sorted((point for point in points if point[0].variant.curve == curve), key=lambda at: at[0].seconds)
         if not some:
             continue
         seconds, means = [row.seconds for row, _ in some], [found.mean for _, found in some]

@@ -24,12 +24,14 @@ class Schedule:
     Half-open: step i is large for 0 <= i < a, hybrid for a <= i < b, small for b <= i < S. The other methods
     are points of the same plan: large only (a = b = S), small only (a = b = 0), SRDiffusion (a = b) and, run
     in the other order (`small_first`), T-Stitch. `refresh_every` = r > 0 puts a full large step after every
-    r hybrid steps; it renews the frozen keys and values and the mask.
+    r hybrid steps; it renews the frozen keys and values and the mask. `grid` = G > 0: the noise levels are S of those
+    of G steps, see `noise_levels`.
 
     Source: HybridStitch, arXiv 2603.07815, section 3.
 
     Raises:
-        HybridStitchError: stage ends out of order or out of range, or a hybrid stage with nothing to freeze.
+        HybridStitchError: stage ends out of order or out of range, a hybrid stage with nothing to freeze, or a grid of
+            fewer steps.
     """
 
     steps: int
@@ -37,6 +39,7 @@ class Schedule:
     hybrid_until: int
     small_first: bool = False
     refresh_every: int = 0
+    grid: int = 0
 
     def __post_init__(self) -> None:
         SETTINGS["steps"].checked(self.steps)
@@ -50,6 +53,9 @@ class Schedule:
                 "a hybrid stage needs at least 1 large step before it: it computes with that step's keys and values"
             )
         SETTINGS["refresh_every"].checked(self.refresh_every)
+        SETTINGS["grid"].checked(self.grid)
+        if 0 < self.grid < self.steps:
+            raise HybridStitchError(f"grid must be 0 or at least the steps, {self.steps}, not {self.grid}")
 
     @property
     def has_hybrid(self) -> bool:
@@ -62,6 +68,7 @@ class Schedule:
             "large_steps": self.large_until,
             "hybrid_steps": self.hybrid_until - self.large_until,
             "refresh_every": self.refresh_every,
+            "grid": self.grid,
         }
 
     def stage(self, step: int) -> Stage:

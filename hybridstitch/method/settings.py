@@ -142,6 +142,12 @@ class PlanSettings(TypedDict, total=False):
             default=OFF,
         ),
     ]
+    grid: Annotated[
+        int | None,
+        Setting(
+            "grid", "take the noise levels from those of N steps, the early ones closer; 0: no", "N", 0, 1000, default=0
+        ),
+    ]
 
 
 def _read() -> dict[str, Setting]:

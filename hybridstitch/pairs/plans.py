@@ -49,6 +49,7 @@ def make_plan(recipe: Recipe, method: str | None = None, **settings: Unpack[Plan
             hybrid_until=large + hybrid,
             small_first=method == "t-stitch",
             refresh_every=chosen["refresh_every"],
+            grid=chosen["grid"],
         ),
         guidance=chosen["guidance"],
         mask_ratio=chosen["mask_ratio"],

@@ -56,6 +56,7 @@ def test_a_mask_is_left_before_a_refresh_another_stage_or_the_end():
         ((0, 0, 0), "steps must be a whole number from 1 to 1000, not 0"),
         ((5, 3, 6), "3 large and 3 hybrid steps do not fit into 5 steps"),
         ((5, -1, 2), "-1 large"),
+        ((5, 5, 5, False, 0, 4), "grid must be 0 or at least the steps, 5, not 4"),
         ((5, 0, 2), "needs at least 1 large step before it"),
         ((5, 1, 2, True), "needs at least 1 large step before it"),
         ((5, 1, 2, False, -1), "refresh_every must be a whole number of at least 0, not -1"),

@@ -95,6 +95,7 @@ def test_every_setting_of_the_method_reaches_the_plan(client, double):
         "score": "change",
         "residual": 1.5,
         "refresh_every": 1,
+        "grid": 28,
         "adaptive": "off",
     }
     assert given.keys() == SETTINGS.keys()
