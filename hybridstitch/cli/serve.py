@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -52,6 +53,9 @@ def add_to(commands: Any) -> None:
     net.add_argument(
         "--port", type=whole_number("port", 0, 65535), default=8000, metavar="N", help="default: 8000; 0: a free one"
     )
+    net.add_argument(
+        "--fd", type=whole_number("fd", 0, 65535), metavar="N", help="answer on this listening socket, already open"
+    )
     net.add_argument("--api-key-file", type=place, metavar="FILE", help="keys that /v1/... asks for, one a line")
 
     queue = add_queue(parser)
@@ -62,25 +66,33 @@ def add_to(commands: Any) -> None:
         help="how long a picture may take, its wait included (default: any time)",
     )
     parser.add_argument(
+        "--restart",
+        action="store_true",
+        help="start it again whenever its process dies: connections that come meanwhile wait, those that it had are "
+        "closed, and a client that asks again with the same seed gets the same picture",
+    )
+    parser.add_argument(
         "--log-prompts", action="store_true", help="write prompts into the log, which has none otherwise"
     )
 
 
-def serve(arguments: argparse.Namespace) -> None:
+def serve(arguments: argparse.Namespace) -> int | None:
     """Check everything, listen, load, answer until a signal comes."""
     if missing := [name for name in NEEDED if find_spec(name) is None]:
         raise HybridStitchError(f"serving needs {', '.join(missing)}: pip install 'hybridstitch-trt[serve]'")
     recipe = Recipe.load(arguments.pair or DEFAULT_PAIR, arguments.schedule)
+    if arguments.restart:
+        return keep_serving(arguments)
     quiet()
     from hybridstitch.runtime.serving.http.front import Front
     from hybridstitch.runtime.serving.http.gate import read_keys
+    from hybridstitch.runtime.serving.http.listening import inherited, listen
     from hybridstitch.runtime.serving.http.logs import log_as_json
-    from hybridstitch.runtime.serving.http.server import listen
     from hybridstitch.runtime.serving.http.server import serve as answer
     from hybridstitch.runtime.serving.service import Service
 
     keys = read_keys(Path(arguments.api_key_file)) if arguments.api_key_file else ()
-    listening = listen(arguments.host, arguments.port)
+    listening = listen(arguments.host, arguments.port) if arguments.fd is None else inherited(arguments.fd)
     log_as_json()
     front = Front(
         recipe,
@@ -103,3 +115,18 @@ def serve(arguments: argparse.Namespace) -> None:
         max_delay=arguments.max_delay,
     )
     answer(front, load, listening, keys)
+    return None
+
+
+def keep_serving(arguments: argparse.Namespace) -> int:
+    """Hold the socket, and start `serve` on it again whenever it dies."""
+    from hybridstitch.runtime.serving.http.listening import listen
+    from hybridstitch.runtime.serving.http.logs import log_as_json
+    from hybridstitch.runtime.serving.http.restart import Restarting
+
+    if arguments.fd is not None:
+        raise HybridStitchError("--restart opens the socket itself: leave --fd out")
+    words = [word for word in sys.argv[1:] if word != "--restart"]
+    with listen(arguments.host, arguments.port) as listening:
+        log_as_json()
+        return Restarting([sys.executable, "-m", "hybridstitch.cli", *words], listening).run()

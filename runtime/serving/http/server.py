@@ -11,7 +11,6 @@ from types import FrameType
 
 import uvicorn
 
-from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.runtime.serving.service import Service
 
 from .app import create_app
@@ -21,25 +20,6 @@ from .logs import log
 
 KEEP_ALIVE = 75
 """Seconds that an idle connection is kept: longer than proxies keep theirs, so that they do not meet a closed one."""
-
-UNREAD = 60.0
-"""Seconds after which a client that takes nothing of what was sent to it is cut off, lest it stay for ever."""
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens.
-
-    Raises:
-        HybridStitchError: no such address, or the port is taken.
-    """
-    try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        listening = socket.create_server((host, port), family=family, backlog=2048)
-    except OSError as error:
-        raise HybridStitchError(f"cannot listen on {host}:{port}: {error.strerror or error}") from None
-    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; connections have it from the socket that accepts them
-        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(UNREAD * 1000))
-    return listening
 
 
 class Server(uvicorn.Server):

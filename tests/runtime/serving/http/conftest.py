@@ -13,7 +13,8 @@ from starlette.testclient import TestClient
 from hybridstitch.pairs.recipe import Recipe
 from hybridstitch.runtime.serving.http.app import create_app
 from hybridstitch.runtime.serving.http.front import Front
-from hybridstitch.runtime.serving.http.server import listen, make_server
+from hybridstitch.runtime.serving.http.listening import listen
+from hybridstitch.runtime.serving.http.server import make_server
 
 
 @contextmanager

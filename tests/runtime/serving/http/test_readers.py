@@ -16,7 +16,8 @@ from PIL import Image
 from service_double import Double
 
 from hybridstitch.pairs.recipe import Recipe
-from hybridstitch.runtime.serving.http.server import listen, make_server
+from hybridstitch.runtime.serving.http.listening import listen
+from hybridstitch.runtime.serving.http.server import make_server
 from hybridstitch.serving import Service
 
 from ..conftest import wait_until
@@ -89,7 +90,7 @@ def test_a_client_that_does_not_read_holds_up_neither_its_batch_nor_others(serve
 
 
 def test_a_client_that_never_reads_is_given_up_and_does_not_keep_the_server_from_its_end(monkeypatch):
-    monkeypatch.setattr("hybridstitch.runtime.serving.http.server.UNREAD", 1.0)
+    monkeypatch.setattr("hybridstitch.runtime.serving.http.listening.UNREAD", 1.0)
     double = Double(Recipe.load("demo"))
     noise = Image.effect_noise((1024, 1024), 90).convert("RGB")
     monkeypatch.setattr("service_double.Image.new", lambda *_: noise)

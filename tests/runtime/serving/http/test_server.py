@@ -5,7 +5,8 @@ import pytest
 from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.pairs.recipe import Recipe
 from hybridstitch.runtime.serving.http.front import Front
-from hybridstitch.runtime.serving.http.server import listen, serve
+from hybridstitch.runtime.serving.http.listening import listen
+from hybridstitch.runtime.serving.http.server import serve
 
 
 @pytest.mark.parametrize("error", [HybridStitchError("the large engine is not built"), RuntimeError("a bug")])
