@@ -23,7 +23,7 @@ STEADY = 60.0
 BAD_INPUT = 2
 """The exit code of what no restart mends."""
 GLANCE = 0.05
-"""Seconds between looks for a signal while it waits. An Event would not do: its lock may be held when a signal comes."""
+"""Seconds between looks for a signal while it waits. Not an Event: its lock may be held when a signal comes."""
 
 
 class Restarting:
@@ -39,7 +39,7 @@ class Restarting:
         self._worker: subprocess.Popen[bytes] | None = None
 
     def run(self) -> int:
-        """Returns the exit code: 0 after a signal; 2 where the first worker is refused what it was started with."""
+        """Returns the exit code: the last worker's, 0 where it was killed; 2 where the first is refused its arguments."""
         before = {number: signal.signal(number, self._stop) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
             return self._keep()
