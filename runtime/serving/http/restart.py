@@ -39,7 +39,7 @@ class Restarting:
         self._worker: subprocess.Popen[bytes] | None = None
 
     def run(self) -> int:
-        """Returns the exit code: the last worker's, 0 where it was killed; 2 where the first is refused its arguments."""
+        """Returns the exit code: the last worker's, 0 where it was killed; 2 if the first is refused its input."""
         before = {number: signal.signal(number, self._stop) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
             return self._keep()
