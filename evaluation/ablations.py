@@ -109,10 +109,10 @@ def _residuals(steps: int) -> list[Variant]:
 
 
 def _grid(steps: int) -> list[Variant]:
-    """Fewer steps, evenly spaced and on the grid of all of them."""
+    """Fewer steps on the grid of all of them; of two models evenly spaced too, as the controls are."""
     few = max(2, round(5 / 14 * steps))  # 10 of 28
-    found = [large_at(few), *(large_at(fewer) for fewer in (round(steps / 2), max(1, round(2 / 7 * steps))))]
-    found += [variant.but(f"{variant.name} g{steps}", grid=steps) for variant in found]
+    fewer = sorted({max(1, round(share * steps)) for share in (1 / 2, 5 / 14, 2 / 7)}, reverse=True)
+    found = [large_at(count).but(f"large@{count} g{steps}", grid=steps) for count in fewer]
     large, masked = max(1, round(0.7 * few)), max(1, round(0.2 * few))
     for grid in (0, steps):
         found.append(hybrid(large, masked, few, residual=1.0, grid=grid))
