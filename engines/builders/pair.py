@@ -192,7 +192,7 @@ def _remove_plans(store: Store, component: str, kept: Collection[str]) -> None:
 
 
 def _pair_json(source: Path) -> dict[str, Any]:
-    """Empty where components were exported one by one; each is checked when it is read."""
+    """Empty where it is none."""
     try:
         content = json.loads((source / "assets" / "pair.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -201,11 +201,16 @@ def _pair_json(source: Path) -> dict[str, Any]:
 
 
 def _check_hashes(source: Path, graphs: Sequence[Graph]) -> None:
-    """Refuse an export that did not end: its components may be of two checkpoints."""
-    hashes = _pair_json(source).get("hashes", {})
+    """Refuse an export that did not end: its components may be of two checkpoints.
+
+    Engines take the hashes over with their assets, which is how a build that dies between two of them is noticed.
+    """
+    hashes = _pair_json(source).get("hashes") or {}
     for graph in graphs:
+        if graph.component not in hashes:
+            raise HybridStitchError(f"the export in {source} did not end: {graph.component} is new; export again")
         here = {"graph_sha256": graph.graph_sha256, "weights_sha256": graph.weights_sha256}
-        if hashes.get(graph.component, here) != here:
+        if hashes[graph.component] != here:
             raise HybridStitchError(f"the export in {source} did not end: {graph.component} changed; export again")
 
 

@@ -96,14 +96,15 @@ def random_inputs(batch: int = 2, tokens: int = 16, frozen: int | None = 0) -> d
 
 def write_export(folder: Path, *, seed: int = 0) -> Path:
     """Both components and their assets, as export writes them."""
+    (folder / "assets" / "scheduler").mkdir(parents=True, exist_ok=True)
     for component in ("large", "small"):
         write_component(folder / component, seed=seed)
-    (folder / "assets" / "scheduler").mkdir(parents=True, exist_ok=True)
     (folder / "assets" / "scheduler" / "scheduler_config.json").write_text('{"shift": 3.0}')
     return folder
 
 
 def write_component(folder: Path, *, seed: int = 0) -> Path:
+    """One component, and its hashes in pair.json where it is part of a pair."""
     folder.mkdir(parents=True, exist_ok=True)
     large = folder.name == "large"
     file = folder / "weights.safetensors"
@@ -122,7 +123,16 @@ def write_component(folder: Path, *, seed: int = 0) -> Path:
         "weights_from": {str(file): file.stat().st_size},
     }
     (folder / "graph.json").write_text(json.dumps(content))
+    if (folder.parent / "assets").is_dir():
+        name_hashes(folder.parent)
     return folder
+
+
+def name_hashes(export: Path) -> None:
+    """In pair.json, as export does last."""
+    graphs = {path.parent.name: json.loads(path.read_text()) for path in export.glob("*/graph.json")}
+    hashes = {name: {key: graph[key] for key in ("graph_sha256", "weights_sha256")} for name, graph in graphs.items()}
+    (export / "assets" / "pair.json").write_text(json.dumps({"pair": "mini", "hashes": hashes}))
 
 
 def make_model(names: tuple[list[str], list[str]], weight_file: Path) -> onnx.ModelProto:
