@@ -44,7 +44,8 @@ def hybrid(large: int, masked: int, steps: int, **settings: Any) -> Variant:
 
 
 def _short(setting: str) -> str:
-    return {"mask_ratio": "m", "refresh_every": "f", "residual": "r", "grid": "g"}.get(setting, f"{setting} ")
+    shorts = {"mask_ratio": "m", "refresh_every": "f", "residual": "r", "grid": "g", "sketch": "", "score": ""}
+    return shorts.get(setting, f"{setting} ")
 
 
 def methods(steps: int) -> list[Variant]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.method.plan import Plan
-from hybridstitch.method.settings import OFF, Score, settings_from
+from hybridstitch.method.settings import OFF, Score, Sketch, settings_from
 from hybridstitch.pairs.plans import make_plan
 from hybridstitch.pairs.recipe import Recipe
 
@@ -79,6 +79,7 @@ def plan_name(plan: Plan) -> str:
     words = [f"{count} {stage}" for stage, count in order if count]
     if plan.method == "hybrid":
         words += [f"mask {plan.mask_ratio:g}", str(plan.score)]
+        words += ["the rest held"] if plan.sketch is Sketch.HELD else []
         words += [f"refresh {schedule.refresh_every}"] if schedule.refresh_every else []
     if plan.method != "t-stitch":
         words.append("no residual" if plan.residual is None else f"residual {plan.residual:g}")

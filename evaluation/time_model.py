@@ -1,8 +1,9 @@
 """What a picture costs before it is drawn: seconds of each kind of step, and a part that every picture has.
 
 A step is full (the large model on every token), hybrid at some mask ratio (the large model on that share beside the
-small one on all), or small; a hand-over that measures residual or gap has one more call of the small model. On one
-machine, at one size, all of a kind take the same time: so a few measured pictures tell the rest.
+small one on all), masked (the same without the small one), or small; a hand-over that measures residual or gap has one
+more call of the small model. On one machine, at one size, all of a kind take the same time: so a few measured pictures
+tell the rest.
 """
 
 from __future__ import annotations
@@ -17,13 +18,14 @@ import numpy as np
 from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.method.plan import Plan, Score
 from hybridstitch.method.schedule import Stage
+from hybridstitch.method.settings import Sketch
 
 FIXED, FULL, SMALL = "fixed", "full", "small"
 
 
-def hybrid_kind(ratio: float) -> str:
-    """The name of a hybrid step at that mask ratio."""
-    return f"hybrid@{ratio:g}"
+def hybrid_kind(ratio: float, sketch: Sketch = Sketch.SMALL) -> str:
+    """The name of a hybrid step at that mask ratio: with the small model, or without it."""
+    return f"hybrid@{ratio:g}" if sketch is Sketch.SMALL else f"masked@{ratio:g}"
 
 
 def kinds(plan: Plan) -> Counter[str]:
@@ -34,12 +36,12 @@ def kinds(plan: Plan) -> Counter[str]:
         if schedule.runs_full(step):
             counts[FULL] += 1
         elif stage is Stage.HYBRID:
-            counts[hybrid_kind(plan.mask_ratio)] += 1
+            counts[hybrid_kind(plan.mask_ratio, plan.sketch)] += 1
         else:
             counts[SMALL] += 1
         if schedule.hands_over(step):
             hybrid_next = schedule.stage(step + 1) is Stage.HYBRID
-            counts[SMALL] += plan.residual is not None or (hybrid_next and plan.score is Score.GAP)
+            counts[SMALL] += plan.carries(schedule, step) or (hybrid_next and plan.score is Score.GAP)
     return counts
 
 

@@ -42,6 +42,13 @@ class EngineModels:
         self._run(call)
         self._guide(call, out)
 
+    def masked(self, x: Tensor, timestep: Tensor, mask: Mask, hard: Tensor) -> None:
+        call = self._workspace.masked
+        if call is not None:  # else there is no token to compute
+            self._fill(call, gather(x, mask.computed), timestep)
+            self._run(call)
+            self._guide(call, hard)
+
     def hybrid(self, x: Tensor, timestep: Tensor, mask: Mask, hard: Tensor, sketch: Tensor) -> None:
         masked, small = self._workspace.masked, self._workspace.small
         if masked is None:

@@ -100,7 +100,8 @@ class Requests:
         plan = request.plan
         masked = self.shape([request]).masked
         carries = plan.residual is not None
-        return request.size, plan.schedule, halves(plan.guidance), masked, plan.score, carries, plan.adaptive
+        how = plan.score, plan.sketch, carries, plan.adaptive
+        return request.size, plan.schedule, halves(plan.guidance), masked, *how
 
     def shape(self, batch: Sequence[Request]) -> Shape:
         """The workspace that a batch needs."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 from .errors import HybridStitchError
 from .schedule import Schedule
-from .settings import SETTINGS, Method, Score
+from .settings import SETTINGS, Method, Score, Sketch
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class Plan:
     residual: exponent q of the carried residual, or None: the paper's method, without it.
     adaptive: leave a stage once the relative L1 change of the large model's clean-image estimate between
         two steps falls under this, or None: leave at the fixed steps.
+    sketch: what the tokens that a hybrid step does not refine take.
     """
 
     method: Method
@@ -30,6 +32,7 @@ class Plan:
     score: Score = Score.GAP
     residual: float | None = None
     adaptive: float | None = None
+    sketch: Sketch = Sketch.SMALL
 
     def __post_init__(self) -> None:
         for name, value in self._own().items():
@@ -43,6 +46,15 @@ class Plan:
         """Whether there may be a hybrid stage, and so keys and values to keep."""
         return self.schedule.has_hybrid or (self.adaptive is not None and self.method == "hybrid")
 
+    def carries(self, schedule: Schedule, step: int) -> bool:
+        """Whether a residual is measured after that full step, which others follow: somebody must use it.
+
+        schedule: this plan's own, or what adaptive switching has made of it.
+        """
+        if self.residual is None:
+            return False
+        return self.sketch is Sketch.SMALL or self.adaptive is not None or schedule.reaches_small(step)
+
     def as_dict(self) -> dict[str, Any]:
         """The plan as JSON: flat, every setting by its name, and enough to make it again (`settings_from`)."""
         return {"method": self.method, **self.schedule.as_settings(), **self._own()}
@@ -50,4 +62,4 @@ class Plan:
     def _own(self) -> dict[str, Any]:
         """The settings that are not the schedule's; None: off."""
         fields = {name: getattr(self, name) for name in SETTINGS if hasattr(self, name)}
-        return {name: str(value) if isinstance(value, Score) else value for name, value in fields.items()}
+        return {name: str(value) if isinstance(value, StrEnum) else value for name, value in fields.items()}

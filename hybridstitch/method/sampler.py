@@ -8,10 +8,20 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from .masks import Choose, hardest, relative_change
-from .plan import Plan, Score
+from .plan import Plan, Score, Sketch
 from .schedule import Stage
 from .state import State
-from .steps import Models, advance, estimate, full_step, hand_over, hybrid_step, leave_mask, small_step
+from .steps import (
+    Models,
+    advance,
+    estimate,
+    full_step,
+    hand_over,
+    held_step,
+    hybrid_step,
+    leave_mask,
+    small_step,
+)
 from .tokens import gather
 
 
@@ -59,6 +69,7 @@ class Sampler:
 
     def __iter__(self) -> Iterator[Step]:
         models, state, exponent = self._models, self._state, self._exponent
+        held = self._plan.sketch is Sketch.HELD
         carry, masked = False, 0  # whether there is a residual; hybrid steps with this mask
         state.refined.zero_()
         for index, level in enumerate(self._levels):
@@ -68,7 +79,10 @@ class Sampler:
             if full:
                 full_step(models, state)
             elif stage is Stage.HYBRID:
-                hybrid_step(models, state, carry=carry, exponent=exponent)
+                if held:
+                    held_step(models, state)
+                else:
+                    hybrid_step(models, state, carry=carry, exponent=exponent)
                 masked += 1
                 self.hybrid_steps += 1
             else:
@@ -77,10 +91,10 @@ class Sampler:
                 estimate(state)
                 self._adapt(index)
             if stage is Stage.HYBRID and self.schedule.leaves_mask(index):
-                leave_mask(state, hybrid_steps=masked, carry=carry)
+                leave_mask(state, hybrid_steps=masked, renew=carry and not held)
                 masked = 0
             if full and self.schedule.hands_over(index):
-                carry = self._plan.residual is not None
+                carry = self._plan.carries(self.schedule, index)
                 self._hand_over(index, carry=carry)
             if self._estimates and full:
                 state.full_estimate.copy_(state.estimate)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from itertools import takewhile
 
 from .errors import HybridStitchError
 from .settings import SETTINGS
@@ -88,6 +89,11 @@ class Schedule:
     def hands_over(self, step: int) -> bool:
         """Whether this is a full large step and the next one is not: keys, values and mask are made here."""
         return self.runs_full(step) and step + 1 < self.steps and not self.runs_full(step + 1)
+
+    def reaches_small(self, step: int) -> bool:
+        """Whether a step of the small stage comes after this one and before another full one."""
+        following = takewhile(lambda other: not self.runs_full(other), range(step + 1, self.steps))
+        return any(self.stage(other) is Stage.SMALL for other in following)
 
     def leaves_mask(self, step: int) -> bool:
         """Whether this is the last hybrid step with its mask: a refresh, another stage or the end follows."""

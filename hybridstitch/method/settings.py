@@ -33,6 +33,17 @@ class Score(StrEnum):
     CHANGE = "change"
 
 
+class Sketch(StrEnum):
+    """What the tokens that a hybrid step does not refine take as their velocity:
+
+    SMALL: the small model's, which looks at all tokens;
+    HELD: their last one. The easy tokens take longer strides, and the small model is not called.
+    """
+
+    SMALL = "small"
+    HELD = "held"
+
+
 @dataclass(frozen=True)
 class Setting:
     """What a setting may be.
@@ -146,6 +157,16 @@ class PlanSettings(TypedDict, total=False):
         int | None,
         Setting(
             "grid", "take the noise levels from those of N steps, the early ones closer; 0: no", "N", 0, 1000, default=0
+        ),
+    ]
+    sketch: Annotated[
+        str | None,
+        Setting(
+            "sketch",
+            "what the other tokens take: the small model's velocity, or their last one",
+            choices=tuple(Sketch),
+            methods=HYBRID,
+            default=Sketch.SMALL,
         ),
     ]
 

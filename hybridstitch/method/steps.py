@@ -33,6 +33,10 @@ class Models(Protocol):
         """Fix the keys and values of the mask's frozen tokens, from the last full call."""
         ...
 
+    def masked(self, x: Tensor, timestep: Tensor, mask: Mask, hard: Tensor) -> None:
+        """The large model on the masked tokens -> hard [B, M, W]."""
+        ...
+
     def hybrid(self, x: Tensor, timestep: Tensor, mask: Mask, hard: Tensor, sketch: Tensor) -> None:
         """Large on the masked tokens -> hard [B, M, W], and small on all -> sketch [B, N, W]; neither waits for the
         other's result."""
@@ -54,6 +58,12 @@ def hybrid_step(models: Models, state: State, *, carry: bool, exponent: float | 
     stitch(state.velocity, state.hard, state.computed)
 
 
+def held_step(models: Models, state: State) -> None:
+    """The large model on the masked tokens; the others keep the velocity that they had. Ours, not the paper's."""
+    models.masked(state.x, state.timestep, state.mask, state.hard)
+    stitch(state.velocity, state.hard, state.computed)
+
+
 def small_step(models: Models, state: State, *, carry: bool, exponent: float | None) -> None:
     """The small model on every token."""
     models.small(state.x, state.timestep, state.sketch)
@@ -67,9 +77,9 @@ def _sketched(state: State, *, carry: bool, exponent: float | None) -> None:
         state.velocity.copy_(state.sketch)
 
 
-def leave_mask(state: State, *, hybrid_steps: int, carry: bool) -> None:
+def leave_mask(state: State, *, hybrid_steps: int, renew: bool) -> None:
     """After the last hybrid step with a mask: note how often its tokens were computed, and renew their residual."""
-    if carry:
+    if renew:
         residual.renew(state)
     count = torch.full_like(state.computed, hybrid_steps, dtype=state.refined.dtype)
     state.refined.scatter_add_(1, state.computed, count)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Unpack
 
 from hybridstitch.method.errors import HybridStitchError, shown
-from hybridstitch.method.plan import Plan, Score
+from hybridstitch.method.plan import Plan, Score, Sketch
 from hybridstitch.method.schedule import Schedule
 from hybridstitch.method.settings import METHODS, OFF, SETTINGS, PlanSettings, find_setting, settings_of_method
 
@@ -56,6 +56,7 @@ def make_plan(recipe: Recipe, method: str | None = None, **settings: Unpack[Plan
         score=Score(chosen["score"]),
         residual=None if chosen["residual"] == OFF else chosen["residual"],
         adaptive=None if adaptive == OFF else adaptive,
+        sketch=Sketch(chosen["sketch"]),
     )
 
 

@@ -39,6 +39,14 @@ def test_made_up_costs_are_found_and_every_plan_is_told_exactly():
             {"steps": 9, "large_steps": 3, "hybrid_steps": 4, "score": "change", "residual": "off", "mask_ratio": 0.5},
             {"full": 3, "hybrid@0.5": 4, "small": 2},
         ),
+        (
+            {"steps": 9, "large_steps": 3, "hybrid_steps": 4, "score": "change", "residual": 2.0, "sketch": "held"},
+            {"full": 3, "masked@0.3": 4, "small": 2 + 1},
+        ),
+        (
+            {"steps": 9, "large_steps": 3, "hybrid_steps": 6, "score": "change", "residual": 2.0, "sketch": "held"},
+            {"full": 3, "masked@0.3": 6},
+        ),
     ],
 )
 def test_a_plan_counts_its_steps_and_the_calls_at_each_hand_over(settings, counts):

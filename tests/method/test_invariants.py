@@ -5,7 +5,7 @@ import torch
 from small_pair import SmallPair
 
 from hybridstitch.method.masks import Mask, hardest
-from hybridstitch.method.plan import Plan, Score
+from hybridstitch.method.plan import Plan, Score, Sketch
 from hybridstitch.method.schedule import Schedule, Stage
 from hybridstitch.method.state import STATE
 from hybridstitch.method.tokens import gather, unpatchify
@@ -114,6 +114,49 @@ def test_the_stages_call_each_model_on_the_tokens_of_the_table():
     full, masked = (24, 0), (12, 12)  # 40 % of 24 tokens, in buckets of 4
     assert pair.engines["large"].calls == [full] * 2 + [masked] * 3
     assert pair.engines["small"].calls == [full] * (1 + 3 + 2)  # one to measure the gap
+
+
+@every_kind
+def test_a_held_token_goes_on_with_the_velocity_of_the_last_full_step(kind):
+    pair = SmallPair(**kind, batch=2)
+    sampler, state = pair.sampler(plan(large=2, hybrid=2, steps=4, score=Score.CHANGE, sketch=Sketch.HELD))
+    velocities = [state.velocity.clone() for _ in sampler]
+    for step in (2, 3):
+        assert torch.equal(gather(velocities[step], state.frozen), gather(velocities[1], state.frozen))
+        assert not torch.equal(gather(velocities[step], state.computed), gather(velocities[1], state.computed))
+
+
+def test_a_mask_of_all_tokens_is_large_only_where_the_rest_is_held_too():
+    pair = SmallPair(batch=2)
+    whole, _ = pair.sample(plan(hybrid=5, mask_ratio=1.0, sketch=Sketch.HELD))
+    torch.testing.assert_close(whole, pair.sample(LARGE)[0], atol=1e-4, rtol=1e-4)
+
+
+def test_a_mask_of_none_holds_every_token():
+    pair = SmallPair()
+    sampler, state = pair.sampler(plan(large=2, hybrid=5, mask_ratio=0.0, score=Score.CHANGE, sketch=Sketch.HELD))
+    velocities = [state.velocity.clone() for _ in sampler]
+    assert all(torch.equal(velocity, velocities[1]) for velocity in velocities[2:])
+
+
+def test_where_the_rest_is_held_the_small_model_is_called_for_the_gap_and_the_small_stage_alone():
+    for settings, calls in [
+        ({"score": Score.CHANGE}, 2),  # of the small stage
+        ({"score": Score.CHANGE, "residual": 2.0}, 2 + 1),
+        ({"score": Score.CHANGE, "residual": 2.0, "hybrid": 5}, 0),  # nobody would use a residual
+        ({"score": Score.CHANGE, "residual": 2.0, "hybrid": 4, "refresh_every": 1}, 1 + 1),  # after the last full one
+        ({"score": Score.GAP}, 2 + 1),
+    ]:
+        pair = SmallPair()
+        pair.sample(plan(sketch=Sketch.HELD, **settings))
+        assert len(pair.engines["small"].calls) == calls, settings
+
+
+def test_a_small_stage_after_held_tokens_carries_the_residual_of_the_last_full_step():
+    pair = SmallPair()
+    sampler, state = pair.sampler(plan(score=Score.CHANGE, sketch=Sketch.HELD, residual=2.0))
+    residuals = [state.difference.clone() for _ in sampler]
+    assert all(torch.equal(residual, residuals[1]) for residual in residuals[2:])
 
 
 def test_nothing_is_measured_that_the_plan_does_not_need():

@@ -170,6 +170,8 @@ def test_what_shares_a_batch_is_decided_by_everything_but_prompt_seed_guidance_a
         {"mask_ratio": 0.5},
         {"score": "change"},
         {"residual": "off"},
+        {"sketch": "held"},
+        {"grid": 28},
     ]
     assert [key(**settings) for settings in alike] == [own] * len(alike)
     assert len({own, *(key(**settings) for settings in others)}) == 1 + len(others)

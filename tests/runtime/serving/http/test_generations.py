@@ -96,6 +96,7 @@ def test_every_setting_of_the_method_reaches_the_plan(client, double):
         "residual": 1.5,
         "refresh_every": 1,
         "grid": 28,
+        "sketch": "held",
         "adaptive": "off",
     }
     assert given.keys() == SETTINGS.keys()

@@ -89,7 +89,7 @@ def test_the_mask_is_shown_over_the_picture(ready):
 def test_the_form_has_the_settings_of_the_method_and_sends_them(ready, double):
     ready.click("summary")
     names = "fields => fields.map(field => field.id)"
-    assert len(ready.eval_on_selector_all("#settings :is(input, select)", names)) == 10
+    assert len(ready.eval_on_selector_all("#settings :is(input, select)", names)) == 11
     ready.fill("#num_inference_steps", "12")
     ready.fill("#residual", "off")
     ready.fill("#seed", "0")
