@@ -27,6 +27,8 @@ LARGE_OF_THREE = (0.1, 0.2, 0.3, 0.45, 0.6)
 HYBRID = (0.15, 0.3, 0.5, 1.0)  # of all steps; more than are left: all that are left
 RESIDUALS: tuple[Any, ...] = (OFF, 1.5, 3.0)
 REFRESH = (0, 3)
+LARGE_OF_HELD = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+REFRESH_OF_HELD = (0, 1, 2)
 CONTROL_POINTS = 8  # of the curve of large with fewer steps
 LEAST_SHARE = 0.7  # of the time that there is: a method that uses less leaves closeness behind
 SLACK = 1.05  # the time model's error; finalists are timed
@@ -60,6 +62,13 @@ class Candidate:
     @property
     def simplicity(self) -> int:
         return SIMPLICITY[self.method]
+
+    @property
+    def kind(self) -> str:
+        """What a search looks into evenly: its method; of hybrid with and without a sketch, of large each grid."""
+        if self.plan.sketch is Sketch.HELD:
+            return f"{self.method}, held"
+        return f"large, of {self.plan.schedule.grid}" if self.method == "large" else self.method
 
 
 def plan_name(plan: Plan) -> str:
@@ -101,29 +110,51 @@ def grid(recipe: Recipe) -> list[Plan]:
 
 
 def _settings(full: int, ratios: Sequence[float]) -> Iterator[tuple[str, dict[str, Any]]]:
-    yield from (("large", {"steps": steps}) for steps in range(1, full))
+    """Methods with settings; what does not fit is among them."""
+    for steps in range(1, full):
+        yield from (("large", {"steps": steps, "grid": grid}) for grid in (0, full))
     for steps in sorted({max(1, round(share * full)) for share in STEPS}, reverse=True):
         yield "small", {"steps": steps}
-        for large in sorted({round(share * steps) for share in LARGE_OF_TWO} - {0, steps}):
-            for residual in (OFF, RESIDUALS[-1]):
-                yield "srdiffusion", {"steps": steps, "large_steps": large, "residual": residual}
-            yield "t-stitch", {"steps": steps, "large_steps": large}
-        for large in sorted({max(1, round(share * steps)) for share in LARGE_OF_THREE} - {steps}):
-            lengths = sorted({min(steps - large, max(1, round(share * steps))) for share in HYBRID})
-            for hybrid, ratio, score, residual, refresh in product(lengths, ratios, Score, RESIDUALS, REFRESH):
-                if hybrid > refresh:
-                    yield (
-                        "hybrid",
-                        {
-                            "steps": steps,
-                            "large_steps": large,
-                            "hybrid_steps": hybrid,
-                            "mask_ratio": ratio,
-                            "score": str(score),
-                            "residual": residual,
-                            "refresh_every": refresh,
-                        },
-                    )
+        for grid in (0,) if steps == full else (0, full):
+            common = {"steps": steps, "grid": grid}
+            for large in sorted({round(share * steps) for share in LARGE_OF_TWO} - {0, steps}):
+                for residual in (OFF, RESIDUALS[-1]):
+                    yield "srdiffusion", {**common, "large_steps": large, "residual": residual}
+                yield "t-stitch", {**common, "large_steps": large}
+            yield from (("hybrid", {**common, **settings}) for settings in _sketched(steps, ratios))
+            yield from (("hybrid", {**common, **settings}) for settings in _held(steps, ratios))
+
+
+def _sketched(steps: int, ratios: Sequence[float]) -> Iterator[dict[str, Any]]:
+    """Hybrid steps in which the small model sketches."""
+    for large in sorted({max(1, round(share * steps)) for share in LARGE_OF_THREE} - {steps}):
+        lengths = sorted({min(steps - large, max(1, round(share * steps))) for share in HYBRID})
+        for hybrid, ratio, score, residual, refresh in product(lengths, ratios, Score, RESIDUALS, REFRESH):
+            if hybrid > refresh:
+                yield {
+                    "large_steps": large,
+                    "hybrid_steps": hybrid,
+                    "mask_ratio": ratio,
+                    "score": str(score),
+                    "residual": residual,
+                    "refresh_every": refresh,
+                }
+
+
+def _held(steps: int, ratios: Sequence[float]) -> Iterator[dict[str, Any]]:
+    """Hybrid steps without the small model, to the end: nothing measures a gap or uses a residual."""
+    for large in sorted({max(2, round(share * steps)) for share in LARGE_OF_HELD} - {steps}):
+        for ratio, refresh in product(ratios, REFRESH_OF_HELD):
+            if steps - large > refresh:
+                yield {
+                    "large_steps": large,
+                    "hybrid_steps": steps - large,
+                    "mask_ratio": ratio,
+                    "score": str(Score.CHANGE),
+                    "residual": OFF,
+                    "refresh_every": refresh,
+                    "sketch": str(Sketch.HELD),
+                }
 
 
 def probes(recipe: Recipe) -> list[Plan]:
@@ -142,6 +173,8 @@ def probes(recipe: Recipe) -> list[Plan]:
         }
         hybrid |= {"score": "gap", "residual": OFF}
         plans.append(make_plan(recipe, "hybrid", guidance=guidance, **hybrid))
+        held = {"large_steps": 2, "hybrid_steps": full - 2, "score": "change", "sketch": "held"}
+        plans.append(make_plan(recipe, "hybrid", guidance=guidance, **{**hybrid, **held}))
     return plans
 
 
@@ -152,7 +185,7 @@ def priced(plans: Sequence[Plan], model: TimeModel) -> list[Candidate]:
 
 def control_curve(candidates: Sequence[Candidate]) -> list[Candidate]:
     """Some of large with fewer steps, over the whole range: what is drawn as the curve to beat."""
-    large = [candidate for candidate in candidates if candidate.method == "large"]
+    large = [one for one in candidates if one.method == "large" and not one.plan.schedule.grid]
     shares = [(index + 0.5) / CONTROL_POINTS for index in range(CONTROL_POINTS)]
     return list(dict.fromkeys(large[int(share * len(large))] for share in shares)) if large else []
 
@@ -160,27 +193,27 @@ def control_curve(candidates: Sequence[Candidate]) -> list[Candidate]:
 def within(candidates: Sequence[Candidate], seconds: float) -> list[Candidate]:
     """Those that may meet a target, without those that leave much of the time unused.
 
-    Of a method that can only leave it unused, such as the small model in all its steps, the slowest stays.
+    Of a kind that can only leave it unused, such as the small model in all its steps, the slowest stays.
     """
     possible = [candidate for candidate in candidates if candidate.predicted <= SLACK * seconds]
     slowest = {
-        method: max((found.predicted for found in possible if found.method == method), default=0.0)
-        for method in SIMPLICITY
+        kind: max(found.predicted for found in possible if found.kind == kind)
+        for kind in {found.kind for found in possible}
     }
-    return [found for found in possible if found.predicted >= LEAST_SHARE * min(seconds, slowest[found.method])]
+    return [found for found in possible if found.predicted >= LEAST_SHARE * min(seconds, slowest[found.kind])]
 
 
 def spread(candidates: Sequence[Candidate], count: int, seed: int = 0) -> list[Candidate]:
-    """So many of them, evenly over the methods: all of those that have few, a random sample of the rest.
+    """So many of them, evenly over their kinds: all of those that have few, a random sample of the rest.
 
     The same seed gives the same sample, and a smaller one is the beginning of a larger one.
     """
-    of_method: dict[str, list[Candidate]] = defaultdict(list)
+    of_kind: dict[str, list[Candidate]] = defaultdict(list)
     for candidate in candidates:
-        of_method[candidate.method].append(candidate)
-    for found in of_method.values():
+        of_kind[candidate.kind].append(candidate)
+    for found in of_kind.values():
         random.Random(seed).shuffle(found)
     chosen = []
     while len(chosen) < min(count, len(candidates)):
-        chosen += [found.pop(0) for found in of_method.values() if found]
+        chosen += [found.pop(0) for found in of_kind.values() if found]
     return chosen[:count]

@@ -158,7 +158,7 @@ def _search(session: Session, target: Target, pool: list[Candidate], reference: 
         cases,
         draw,
         _key(target),
-        group=lambda candidate: candidate.method,
+        group=lambda candidate: candidate.kind,
         finalists=FINALISTS,
         left=lambda: session.left(MOST_SHARE) / (each * session.pace),
     )
@@ -179,7 +179,7 @@ def _begin_with(session: Session, target: Target, pool: Sequence[Candidate], ref
         finals = (len(SIMPLICITY) * (OF_METHOD + 1) * each + reference) * (len(session.compared) + 1)
         seconds = max(session.left(LEAST_SHARE), min(session.left(MOST_SHARE), session.left() - finals))
         most = affordable(len(pool), cases, FINALISTS, int((seconds - cases * reference) / each))
-        least = OF_METHOD * len({candidate.method for candidate in pool})  # if that is too many, the clock ends it
+        least = OF_METHOD * len({candidate.kind for candidate in pool})  # if that is too many, the clock ends it
         before = session.journal.add("begun", name, 0, candidates=max(least, most))
     return before["candidates"]
 
@@ -189,7 +189,7 @@ def _scored(found: Found[Candidate]) -> list[tuple[Candidate, list[float]]]:
 
 
 def _finalists(found: Found[Candidate], target: Target, reference: float) -> list[Candidate]:
-    """Of each method the best few, and the best that will keep to the target also when it is measured again."""
+    """Of each kind the best few, and the best that will keep to the target also when it is measured again."""
 
     def safe(candidate: Candidate, scores: Sequence[float]) -> bool:
         if target.psnr is None:
@@ -197,8 +197,8 @@ def _finalists(found: Found[Candidate], target: Target, reference: float) -> lis
         return len(scores) > 1 and mean(scores) - standard_error(scores) >= target.psnr
 
     chosen = []
-    for method in dict.fromkeys(candidate.method for candidate in found.ranked):
-        own = [(candidate, scores) for candidate, scores in _scored(found) if candidate.method == method]
+    for kind in dict.fromkeys(candidate.kind for candidate in found.ranked):
+        own = [(candidate, scores) for candidate, scores in _scored(found) if candidate.kind == kind]
         chosen += [candidate for candidate, _ in own[:OF_METHOD]]
         chosen += [candidate for candidate, scores in own[OF_METHOD:] if safe(candidate, scores)][:1]
     return chosen

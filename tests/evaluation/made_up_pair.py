@@ -21,6 +21,7 @@ from hybridstitch.pairs.recipe import Recipe
 from hybridstitch.runtime.timing import Spent, Timing
 
 COSTS = {"fixed": 0.05, "full": 0.04, "small": 0.01, "hybrid@0.15": 0.022, "hybrid@0.3": 0.027, "hybrid@0.5": 0.035}
+COSTS |= {"masked@0.15": 0.011, "masked@0.3": 0.016, "masked@0.5": 0.024}
 CASES = [Case(f"caption {number}", number) for number in range(12)]
 PIXELS = 1024
 

@@ -9,7 +9,7 @@ from hybridstitch.evaluation.time_model import TimeModel
 from hybridstitch.pairs.plans import make_plan
 from hybridstitch.pairs.recipe import Recipe
 
-from .test_time_model import COSTS
+from .made_up_pair import COSTS
 
 DEMO = Recipe.load("demo")
 EVERYTHING = priced(grid(DEMO), TimeModel(COSTS))
@@ -18,7 +18,8 @@ FULL = TimeModel(COSTS).seconds(make_plan(DEMO, "large"))
 
 def test_every_method_is_in_the_grid_and_large_in_every_number_of_steps_below_the_full():
     steps = [one.plan.schedule.steps for one in EVERYTHING if one.method == "large"]
-    assert sorted(steps) == list(range(1, 28))
+    assert sorted(steps) == sorted([*range(1, 28)] * 2)  # evenly spaced, and on the grid of 28
+    assert {one.plan.schedule.grid for one in EVERYTHING} == {0, 28}
     assert set(Counter(one.method for one in EVERYTHING)) == {"large", "small", "srdiffusion", "t-stitch", "hybrid"}
 
 
@@ -28,12 +29,21 @@ def test_no_two_candidates_are_the_same_and_their_settings_make_the_same_plan():
 
 
 def test_the_grid_has_every_built_mask_ratio_and_every_setting_of_the_hybrid_method_with_and_without():
-    hybrid = [one.plan for one in EVERYTHING if one.method == "hybrid"]
+    hybrid = [one.plan for one in EVERYTHING if one.kind == "hybrid"]
     assert {plan.mask_ratio for plan in hybrid} == {0.15, 0.3, 0.5}
     assert {plan.score for plan in hybrid} == {"gap", "change"}
     assert {plan.residual for plan in hybrid} == {None, 1.5, 3.0}
     assert {plan.schedule.refresh_every for plan in hybrid} == {0, 3}
     assert {plan.guidance for plan in hybrid} == {DEMO.defaults.guidance}
+
+
+def test_without_the_small_model_the_large_one_refines_to_the_end():
+    held = [one.plan for one in EVERYTHING if one.kind == "hybrid, held"]
+    assert len(held) > 100
+    assert {plan.mask_ratio for plan in held} == {0.15, 0.3, 0.5}
+    assert {plan.schedule.refresh_every for plan in held} == {0, 1, 2}
+    assert {(plan.score, plan.residual) for plan in held} == {("change", None)}
+    assert all(plan.schedule.hybrid_until == plan.schedule.steps for plan in held)
 
 
 def test_a_target_leaves_what_uses_most_of_its_time_and_the_slowest_of_a_method_that_cannot():
@@ -48,7 +58,7 @@ def test_a_target_leaves_what_uses_most_of_its_time_and_the_slowest_of_a_method_
 
 def test_a_sample_has_every_method_and_a_smaller_one_begins_a_larger_one():
     sample = spread(EVERYTHING, 40)
-    assert Counter(one.method for one in sample)["hybrid"] >= 8
+    assert min(Counter(one.kind for one in sample).values()) >= 5
     assert len(set(sample)) == 40
     assert spread(EVERYTHING, 100)[:40] == sample
     assert len(spread(EVERYTHING, 10**6)) == len(EVERYTHING)
@@ -71,6 +81,10 @@ def test_the_controls_curve_spans_the_steps_of_large():
         (
             {"steps": 9, "large_steps": 2, "hybrid_steps": 4, "refresh_every": 3, "residual": "off"},
             "hybrid, 9 steps: 2 large, 4 hybrid, 3 small, mask 0.3, gap, refresh 3, no residual",
+        ),
+        (
+            {"steps": 9, "large_steps": 7, "hybrid_steps": 2, "score": "change", "sketch": "held", "grid": 28},
+            "hybrid, 9 steps of 28: 7 large, 2 hybrid, mask 0.3, change, the rest held, residual 3",
         ),
     ],
 )

@@ -10,8 +10,9 @@ from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.pairs.plans import make_plan
 from hybridstitch.pairs.recipe import Recipe
 
+from .made_up_pair import COSTS
+
 DEMO = Recipe.load("demo")
-COSTS = {"fixed": 0.05, "full": 0.04, "small": 0.01, "hybrid@0.15": 0.022, "hybrid@0.3": 0.027, "hybrid@0.5": 0.035}
 
 
 def test_made_up_costs_are_found_and_every_plan_is_told_exactly():
