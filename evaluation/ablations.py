@@ -9,7 +9,7 @@ from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.runtime.pipeline import HybridStitch
 
 from .aids import ORACLE, RANDOM
-from .variants import HYBRID, SMALL, SRDIFFUSION, T_STITCH, Variant, large_at
+from .variants import HYBRID, PAPER, SMALL, SRDIFFUSION, T_STITCH, Variant, large_at
 
 CONTROL_STEPS = (5 / 7, 4 / 7, 3 / 7, 5 / 14, 2 / 7, 3 / 14)
 """Shares of the recipe's steps that the large model alone is drawn in: 20, 16, 12, 10, 8 and 6 of 28."""
@@ -36,15 +36,22 @@ def t_stitch(large: int, steps: int) -> Variant:
 
 
 def hybrid(large: int, masked: int, steps: int, **settings: Any) -> Variant:
-    """Large, then both, then small; the rest as the recipe has it."""
+    """Large, then both, then small: as the paper has it but for these settings and the recipe's mask ratio."""
     said = "".join(f" {_short(name)}{value}" for name, value in settings.items())
+    every = {**PAPER, **settings}
     return HYBRID.but(
-        f"hybrid {large}+{masked}/{steps}{said}", large_steps=large, hybrid_steps=masked, steps=steps, **settings
+        f"hybrid {large}+{masked}/{steps}{said}", large_steps=large, hybrid_steps=masked, steps=steps, **every
     )
 
 
+def held(large: int, masked: int, steps: int, **settings: Any) -> Variant:
+    """The same, but what is not refined is held, and chosen by its change; the small model draws what is left."""
+    found = hybrid(large, masked, steps, **settings)
+    return found.but(found.name.replace("hybrid", "held", 1), sketch="held", score="change")
+
+
 def _short(setting: str) -> str:
-    shorts = {"mask_ratio": "m", "refresh_every": "f", "residual": "r", "grid": "g", "sketch": "", "score": ""}
+    shorts = {"mask_ratio": "m", "refresh_every": "f", "residual": "r", "grid": "g"}
     return shorts.get(setting, f"{setting} ")
 
 
@@ -55,32 +62,42 @@ def methods(steps: int) -> list[Variant]:
         return max(1, round(share * of))
 
     few, fewer, fewest = part(3 / 7), part(5 / 14), part(2 / 7)  # 12, 10 and 8 of 28
-    full = [
-        srdiffusion(part(share), steps, residual) for share in (3 / 14, 5 / 14, 1 / 2) for residual in ("off", RESIDUAL)
-    ]
-    short = [
-        srdiffusion(part(share, count), count, residual)
-        for count in (few, fewer, fewest)
-        for share in (0.5, 0.6)
-        for residual in ("off", RESIDUAL)
-    ]
+    on = {"grid": steps}
     found = [
         SMALL,
-        *full,
-        *short,
-        *(t_stitch(part(share), steps) for share in (5 / 7, 4 / 7, 3 / 7)),
+        *(large_at(part(share)).but(f"large@{part(share)} g{steps}", **on) for share in (1 / 2, 5 / 14, 2 / 7, 3 / 14)),
+        *(srdiffusion(part(5 / 14), steps, residual) for residual in ("off", RESIDUAL)),
+        srdiffusion(part(0.6, fewer), fewer, RESIDUAL),
+        srdiffusion(part(0.6, fewest), fewest, RESIDUAL),
+        t_stitch(part(4 / 7), steps),
         t_stitch(part(2 / 3, few), few),
         HYBRID.but("hybrid, the recipe's"),
-        HYBRID.but("hybrid, the paper's", residual="off"),
-        hybrid(part(3 / 14), part(2 / 7), steps, mask_ratio=0.15),
-        hybrid(part(3 / 14), part(2 / 7), steps, mask_ratio=0.5),
-        hybrid(part(2 / 7), part(4 / 7), steps),
-        hybrid(part(1 / 4, part(4 / 7)), part(3 / 4, part(4 / 7)), part(4 / 7), refresh_every=3, residual=1.0),
-        hybrid(part(0.4, few), part(0.4, few), few, residual=1.0),
+        hybrid(part(3 / 14), part(2 / 7), steps),
+        hybrid(part(3 / 14), part(2 / 7), steps, residual=3.0),
         hybrid(part(0.6, fewer), part(0.2, fewer), fewer, residual=1.0),
         hybrid(part(0.6, fewest), 1, fewest, residual=1.0),
+        hybrid(part(0.7, fewer), part(0.2, fewer), fewer, residual=1.0, **on),
+        *_held(steps),
     ]
     return list({variant.name: variant for variant in found}.values())  # few steps leave few stage ends
+
+
+def _held(steps: int) -> list[Variant]:
+    """With held tokens from twice to four times as fast as all steps, and with the small model for the last step."""
+    found = []
+    for large, count, settings in [
+        (11, 16, {"refresh_every": 1}),
+        (5, 12, {"refresh_every": 1}),
+        (5, 10, {"refresh_every": 1}),
+        (5, 10, {"refresh_every": 2, "mask_ratio": 0.15}),
+    ]:
+        few = max(3, round(count / 28 * steps))
+        kept = max(2, round(large / count * few))
+        found.append(held(kept, few - kept, few, **settings, grid=steps))
+    few = max(4, round(3 / 7 * steps))
+    kept = max(2, round(5 / 12 * few))
+    found.append(held(kept, few - kept - 1, few, refresh_every=1, residual=1.0, grid=steps))
+    return found
 
 
 def _scores(steps: int) -> list[Variant]:

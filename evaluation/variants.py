@@ -27,8 +27,10 @@ class Variant:
 
     @property
     def curve(self) -> str:
-        """What it is a point of: its method; the large model on a finer grid is no control, and one of its own."""
-        return "large on a grid" if self.method == "large" and self.settings.get("grid") else self.method
+        """What it is a point of: its method; large on a grid and hybrid with held tokens have their own."""
+        if self.method == "large" and self.settings.get("grid"):
+            return "large on a grid"
+        return "hybrid, held" if self.settings.get("sketch") == "held" else self.method
 
     def but(self, name: str | None = None, aid: str | None = None, **settings: Any) -> Variant:
         """The same with these settings changed, and perhaps another name."""
@@ -41,6 +43,8 @@ SRDIFFUSION = Variant("srdiffusion", {"method": "srdiffusion"})
 T_STITCH = Variant("t-stitch", {"method": "t-stitch"})
 HYBRID = Variant("hybrid", {"method": "hybrid"})
 """HybridStitch as the recipe has it."""
+PAPER = {"score": "gap", "residual": "off", "refresh_every": 0, "sketch": "small", "grid": 0}
+"""HybridStitch's settings as the paper has them. Steps, stage ends and the mask ratio are not among them."""
 
 
 def large_at(steps: int) -> Variant:

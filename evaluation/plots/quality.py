@@ -17,6 +17,7 @@ LOOKS = {
     "srdiffusion": ("SRDiffusion", "tab:blue", "s"),
     "t-stitch": ("T-Stitch", "tab:green", "^"),
     "hybrid": ("HybridStitch", "tab:red", "D"),
+    "hybrid, held": ("HybridStitch, held tokens", "tab:orange", "*"),
     "small": ("small alone", "tab:purple", "v"),
 }
 """Of each curve its name, colour and marker."""

@@ -21,8 +21,9 @@ LARGE_SHARE, HYBRID_SHARE = 0.25, 0.3
 def make_plan(recipe: Recipe, method: str | None = None, **settings: Unpack[PlanSettings]) -> Plan:
     """A plan from what is given here and, for the rest, the recipe's defaults.
 
-    Stage lengths of the recipe belong to the recipe's number of steps and are scaled to `steps`. Stage lengths given
-    here end the recipe's adaptive switching, which would find them itself.
+    Stage lengths of the recipe belong to the recipe's number of steps and are scaled to `steps`; a grid of the recipe
+    that has fewer steps than are given here is left out. Stage lengths given here end the recipe's adaptive switching,
+    which would find them itself.
 
     Raises:
         HybridStitchError: an unknown method, a setting that this method does not have, or a value out of range.
@@ -38,9 +39,11 @@ def make_plan(recipe: Recipe, method: str | None = None, **settings: Unpack[Plan
     chosen |= recipe.settings(method)
     if lengths:
         chosen["adaptive"] = OFF
+    if given.get("steps", 0) > chosen["grid"]:
+        chosen["grid"] = 0
     chosen |= given
     steps, adaptive = chosen["steps"], chosen["adaptive"]
-    large, hybrid = (steps, 0) if adaptive != OFF else _stage_lengths(method, recipe, given, steps)
+    large, hybrid = (steps, 0) if adaptive != OFF else _stage_lengths(method, recipe, chosen, given)
     return Plan(
         method=method,  # type: ignore[arg-type]
         schedule=Schedule(
@@ -73,14 +76,19 @@ def _checked(method: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     return given
 
 
-def _stage_lengths(method: str, recipe: Recipe, given: Mapping[str, Any], steps: int) -> tuple[int, int]:
+def _stage_lengths(
+    method: str, recipe: Recipe, chosen: Mapping[str, Any], given: Mapping[str, Any]
+) -> tuple[int, int]:
     """Lengths of the large and the hybrid stage, in steps."""
+    steps = chosen["steps"]
     if method in ("large", "small"):
         return (steps, 0) if method == "large" else (0, 0)
     own = recipe.settings(method)
     planned = own["steps"]
     share = steps / planned
-    large = given.get("large_steps", min(steps, max(1, round(own.get("large_steps", LARGE_SHARE * planned) * share))))
+    least = 2 if method == "hybrid" and chosen["score"] == Score.CHANGE else 1
+    scaled = max(least, round(own.get("large_steps", LARGE_SHARE * planned) * share))
+    large = given.get("large_steps", min(steps, scaled))
     if method != "hybrid":
         return large, 0
     hybrid = min(steps - large, round(own.get("hybrid_steps", HYBRID_SHARE * planned) * share))

@@ -108,16 +108,19 @@ class Recipe(_Strict):
             sizes = ", ".join(str(size) for size in self.profiles.sizes)
             raise ValueError(f"defaults.size {self.defaults.size} is none of profiles.sizes: {sizes}")
         for method, settings in self.methods.items():
-            own = sorted(set(settings_of_method(method)) - {"steps", "guidance"})  # those two are of all methods
+            own = sorted(set(settings_of_method(method)) - {"guidance"})  # that is of all methods
             for name, value in settings.items():
                 if name not in own:
                     raise ValueError(f"methods.{method} has no setting {name!r}; its settings: {', '.join(own)}")
                 settings[name] = SETTINGS[name].checked(value)
-            if settings.get("large_steps", 0) + settings.get("hybrid_steps", 0) > self.defaults.steps:
+            steps = settings.get("steps", self.defaults.steps)
+            if settings.get("large_steps", 0) + settings.get("hybrid_steps", 0) > steps:
+                whose = f"methods.{method}.steps" if "steps" in settings else "defaults.steps"
                 raise ValueError(
-                    f"methods.{method}: large_steps and hybrid_steps do not fit into defaults.steps, "
-                    f"which is {self.defaults.steps}"
+                    f"methods.{method}: large_steps and hybrid_steps do not fit into {whose}, which is {steps}"
                 )
+            if 0 < settings.get("grid", 0) < steps:
+                raise ValueError(f"methods.{method}: grid must be 0 or at least the steps, {steps}")
         return self
 
     def settings(self, method: str) -> dict[str, Any]:
