@@ -76,9 +76,7 @@ def _checked(method: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     return given
 
 
-def _stage_lengths(
-    method: str, recipe: Recipe, chosen: Mapping[str, Any], given: Mapping[str, Any]
-) -> tuple[int, int]:
+def _stage_lengths(method: str, recipe: Recipe, chosen: Mapping[str, Any], given: Mapping[str, Any]) -> tuple[int, int]:
     """Lengths of the large and the hybrid stage, in steps."""
     steps = chosen["steps"]
     if method in ("large", "small"):

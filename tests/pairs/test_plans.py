@@ -27,6 +27,33 @@ def test_stage_lengths_scale_with_the_number_of_steps():
     assert half.schedule.hybrid_until == pytest.approx(full.schedule.hybrid_until / 2, abs=1.01)
 
 
+def held_in_12_steps() -> Recipe:
+    """The demo pair with a hybrid method of fewer steps than the others have."""
+    hybrid = {"steps": 12, "large_steps": 5, "hybrid_steps": 7, "score": "change", "sketch": "held", "grid": 28}
+    return DEMO.model_copy(update={"methods": {"hybrid": hybrid}})
+
+
+def test_a_method_may_have_steps_of_its_own():
+    recipe = held_in_12_steps()
+    assert make_plan(recipe).schedule.steps == 12
+    assert make_plan(recipe, "large").schedule.steps == DEMO.defaults.steps
+
+
+@pytest.mark.parametrize(("steps", "grid"), [(6, 28), (28, 28), (29, 0), (100, 0)])
+def test_a_recipes_grid_that_has_fewer_steps_than_a_run_asks_for_is_left_out(steps, grid):
+    schedule = make_plan(held_in_12_steps(), steps=steps).schedule
+    assert (schedule.steps, schedule.grid) == (steps, grid)
+    with pytest.raises(HybridStitchError, match="grid must be 0 or at least the steps, 29, not 28"):
+        make_plan(held_in_12_steps(), steps=29, grid=28)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 4, 12, 30])
+def test_a_score_that_compares_two_large_steps_gets_them_in_any_number_of_steps(steps):
+    schedule = make_plan(held_in_12_steps(), steps=steps).schedule
+    assert schedule.large_until >= min(2, steps)
+    assert schedule.hybrid_until == steps
+
+
 @pytest.mark.parametrize("steps", [1, 2, 3, 5])
 def test_defaults_fit_any_number_of_steps(steps):
     for method in ("hybrid", "large", "small", "srdiffusion", "t-stitch"):
