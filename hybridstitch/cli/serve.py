@@ -21,6 +21,7 @@ from .arguments import (
     add_queue,
     add_schedule,
     add_threads,
+    number_over,
     place,
     seconds,
     whole_number,
@@ -65,6 +66,20 @@ def add_to(commands: Any) -> None:
         metavar="SECONDS",
         help="how long a picture may take, its wait included (default: any time)",
     )
+    many = parser.add_argument_group("several replicas, on Ray Serve")
+    many.add_argument("--ray", action="store_true", help="draw in replicas of their own, one for each GPU or CPU share")
+    many.add_argument(
+        "--replicas",
+        type=_span,
+        metavar="N|MIN-MAX",
+        help="so many, or as many in between as the queue asks for (default: 1)",
+    )
+    many.add_argument(
+        "--cpus",
+        type=number_over("cpus", 0, 1024),
+        metavar="N",
+        help="cores of each, and its engines' threads on a CPU (default: 1)",
+    )
     parser.add_argument(
         "--restart",
         action="store_true",
@@ -80,6 +95,10 @@ def serve(arguments: argparse.Namespace) -> int | None:
     """Check everything, listen, load, answer until a signal comes."""
     if missing := [name for name in NEEDED if find_spec(name) is None]:
         raise HybridStitchError(f"serving needs {', '.join(missing)}: pip install 'hybridstitch-trt[serve]'")
+    if arguments.ray:
+        return _serve_on_ray(arguments)
+    if arguments.replicas is not None or arguments.cpus is not None:
+        raise HybridStitchError("--replicas and --cpus are for --ray: without it there is one service, in this process")
     recipe = Recipe.load(arguments.pair or DEFAULT_PAIR, arguments.schedule)
     if arguments.restart:
         return keep_serving(arguments)
@@ -130,3 +149,46 @@ def keep_serving(arguments: argparse.Namespace) -> int:
     with listen(arguments.host, arguments.port) as listening:
         log_as_json()
         return Restarting([sys.executable, "-m", "hybridstitch.cli", *words], listening).run()
+
+
+def _span(text: str) -> tuple[int, int]:
+    """Replicas: N, or MIN-MAX."""
+    least, _, most = text.partition("-")
+    if not (least.isdecimal() and (most or least).isdecimal() and 1 <= int(least) <= int(most or least) <= 10_000):
+        raise argparse.ArgumentTypeError(f"replicas are a number or MIN-MAX, such as 1-4, from 1 on, not {text!r:.40}")
+    return int(least), int(most or least)
+
+
+def _serve_on_ray(arguments: argparse.Namespace) -> int | None:
+    if find_spec("ray") is None:
+        raise HybridStitchError("--ray needs Ray Serve: pip install 'hybridstitch-trt[ray]'")
+    for name in ("device", "threads"):
+        if getattr(arguments, name) is not None:
+            raise HybridStitchError(f"--{name}: with --ray each replica has the GPU or the --cpus that Ray gives it")
+    if arguments.restart or arguments.fd is not None:
+        raise HybridStitchError("--restart and --fd are for one service: Ray opens the port and replaces what dies")
+    quiet()
+    from hybridstitch.runtime.serving.http.gate import read_keys
+    from hybridstitch.runtime.serving.ray.options import Options
+    from hybridstitch.runtime.serving.ray.run import serve_on_ray
+
+    if arguments.api_key_file:
+        read_keys(Path(arguments.api_key_file))  # refused here, and read again where it is asked for
+    least, most = arguments.replicas or (1, 1)
+    options = Options(
+        pair=arguments.pair or DEFAULT_PAIR,
+        backend=arguments.backend,
+        engines=arguments.engines,
+        schedule=arguments.schedule,
+        cpus=arguments.cpus or 1.0,
+        min_replicas=least,
+        max_replicas=most,
+        max_queue=arguments.max_queue,
+        max_batch=arguments.max_batch,
+        max_delay=arguments.max_delay,
+        timeout=arguments.timeout,
+        api_key_file=arguments.api_key_file,
+        log_prompts=arguments.log_prompts,
+    )
+    serve_on_ray(options, arguments.host, arguments.port)
+    return None

@@ -1,0 +1,63 @@
+"""One replica on Ray: a service, and what its pictures go through on their way out."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from hybridstitch.method.errors import HybridStitchError
+from hybridstitch.runtime.request import Request
+from hybridstitch.runtime.result import Picture
+from hybridstitch.runtime.serving.errors import ServingError
+from hybridstitch.runtime.serving.http.order import Drawn, Order
+from hybridstitch.runtime.serving.service import Service
+from hybridstitch.runtime.serving.ticket import Update
+
+from .options import Options
+
+
+class Replica:
+    """Holds one pair's weights, on the one GPU or the share of the CPU that Ray gives it."""
+
+    def __init__(self, options: Options) -> None:
+        self._service = Service.load(
+            options.pair,
+            engines=options.engines,
+            backend=options.backend,
+            threads=None if options.on_gpu else max(1, int(options.cpus)),
+            max_queue=options.at_once,
+            max_batch=options.max_batch,
+            max_delay=options.max_delay,
+        )
+
+    async def draw(
+        self, request: Request, timeout: float | None, previews: int
+    ) -> AsyncIterator[Update | Picture | ServingError]:
+        """Updates, then the picture or why there is none. An error is an answer here: what is raised is Ray's own."""
+        try:
+            order = Order(self._service, [request], timeout=timeout, previews=previews)
+        except ServingError as error:
+            yield error
+            return
+        try:
+            async for event in order.events():
+                if event is not None:
+                    yield event.picture if isinstance(event, Drawn) else event.update
+        except ServingError as error:
+            yield error
+        finally:
+            order.cancel()  # where the caller went away
+
+    def check_health(self) -> None:
+        """Asked by Ray every few seconds: a replica whose engines fail is replaced.
+
+        Raises:
+            HybridStitchError: it is not ready.
+        """
+        if self._service.problem is not None:
+            raise HybridStitchError(self._service.problem)
+
+    def __del__(self) -> None:
+        """Called by Ray once the replica has answered what it had taken."""
+        service = getattr(self, "_service", None)
+        if service is not None:
+            service.close()
