@@ -14,7 +14,7 @@ override PROMPT := $(value PROMPT)
 export PROMPT
 
 .DEFAULT_GOAL := help
-.PHONY: help setup engines run cpp triton-server train test test-slow bench bench-check lock audit lint clean
+.PHONY: help setup engines run cpp triton-server train test test-slow test-ray bench bench-check lock audit lint clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +51,10 @@ test: $(READY)  ## run the tests (under 8 minutes on 2 cores)
 
 test-slow: $(READY)  ## run the tests that take longer
 	$(BIN)/python -m pytest -m slow
+
+test-ray: $(READY)  ## install Ray (360 MB) into .venv, and run the tests that start one
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[ray]'
+	$(BIN)/python -m pytest -m "ray or not ray" tests/runtime/serving/ray
 
 bench: engines  ## measure every method beside the large model; kept in benchmarks/results
 	@mkdir -p "$(OUT)"

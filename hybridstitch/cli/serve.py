@@ -96,7 +96,8 @@ def serve(arguments: argparse.Namespace) -> int | None:
     if missing := [name for name in NEEDED if find_spec(name) is None]:
         raise HybridStitchError(f"serving needs {', '.join(missing)}: pip install 'hybridstitch-trt[serve]'")
     if arguments.ray:
-        return _serve_on_ray(arguments)
+        _serve_on_ray(arguments)
+        return None
     if arguments.replicas is not None or arguments.cpus is not None:
         raise HybridStitchError("--replicas and --cpus are for --ray: without it there is one service, in this process")
     recipe = Recipe.load(arguments.pair or DEFAULT_PAIR, arguments.schedule)
@@ -159,7 +160,7 @@ def _span(text: str) -> tuple[int, int]:
     return int(least), int(most or least)
 
 
-def _serve_on_ray(arguments: argparse.Namespace) -> int | None:
+def _serve_on_ray(arguments: argparse.Namespace) -> None:
     if find_spec("ray") is None:
         raise HybridStitchError("--ray needs Ray Serve: pip install 'hybridstitch-trt[ray]'")
     for name in ("device", "threads"):
@@ -168,12 +169,15 @@ def _serve_on_ray(arguments: argparse.Namespace) -> int | None:
     if arguments.restart or arguments.fd is not None:
         raise HybridStitchError("--restart and --fd are for one service: Ray opens the port and replaces what dies")
     quiet()
+    from hybridstitch.runtime.serving.ray.environment import prepare_own_ray
+
+    prepare_own_ray()
     from hybridstitch.runtime.serving.http.gate import read_keys
+    from hybridstitch.runtime.serving.http.listening import listen
     from hybridstitch.runtime.serving.ray.options import Options
     from hybridstitch.runtime.serving.ray.run import serve_on_ray
 
-    if arguments.api_key_file:
-        read_keys(Path(arguments.api_key_file))  # refused here, and read again where it is asked for
+    keys = read_keys(Path(arguments.api_key_file)) if arguments.api_key_file else ()
     least, most = arguments.replicas or (1, 1)
     options = Options(
         pair=arguments.pair or DEFAULT_PAIR,
@@ -187,8 +191,6 @@ def _serve_on_ray(arguments: argparse.Namespace) -> int | None:
         max_batch=arguments.max_batch,
         max_delay=arguments.max_delay,
         timeout=arguments.timeout,
-        api_key_file=arguments.api_key_file,
         log_prompts=arguments.log_prompts,
-    )
-    serve_on_ray(options, arguments.host, arguments.port)
-    return None
+    ).settled()
+    serve_on_ray(options, listen(arguments.host, arguments.port), keys)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hybridstitch.pairs.recipe import Recipe
-from hybridstitch.runtime.serving.service import Service
+from hybridstitch.runtime.serving.contract import Draws
 
 from .errors import ApiError
 from .metrics import Metrics
@@ -31,19 +31,19 @@ class Front:
     log_prompts: bool = False
     created: int = field(default_factory=lambda: int(time.time()))
     metrics: Metrics = field(default_factory=Metrics)
-    service: Service | None = None
+    service: Draws | None = None
     failure: BaseException | None = None
 
     @property
     def model(self) -> dict[str, Any]:
         return describe(self.recipe, self.created)
 
-    def open(self, service: Service) -> None:
+    def open(self, service: Draws) -> None:
         """Serve with it from now on."""
         self.metrics.watch(service)
         self.service = service
 
-    def ready_service(self) -> Service:
+    def ready_service(self) -> Draws:
         """
         Raises:
             ApiError: there is none yet, or its engines fail.

@@ -18,7 +18,7 @@ from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.method.numbers import whole_seed
 from hybridstitch.runtime.request import Request as Wanted
 from hybridstitch.runtime.result import settings_of
-from hybridstitch.runtime.serving.service import Service
+from hybridstitch.runtime.serving.contract import Draws
 
 from .answers import ImagesAnswer, encode
 from .errors import ERRORS, ApiError, ErrorBody, of_admission, of_drawing
@@ -75,7 +75,7 @@ async def edit() -> Response:
     raise ApiError("unknown_url", "pictures cannot be edited here, only drawn: POST /v1/images/generations")
 
 
-async def _resolve(service: Service, body: ImageFields) -> list[Wanted]:
+async def _resolve(service: Draws, body: ImageFields) -> list[Wanted]:
     """A request for each picture, of seeds that follow each other.
 
     Raises:

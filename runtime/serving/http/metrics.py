@@ -9,8 +9,8 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from hybridstitch.runtime.request import Request
+from hybridstitch.runtime.serving.contract import Draws
 from hybridstitch.runtime.serving.observer import Observer
-from hybridstitch.runtime.serving.service import Service
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Metrics(Observer):
         self._registry = CollectorRegistry()
         self._made = {metric: metric.made(self._registry) for metric in METRICS}
 
-    def watch(self, service: Service) -> None:
+    def watch(self, service: Draws) -> None:
         """Read the gauges from a service whenever they are asked for, and count what it tells."""
         gauges: dict[Metric, Callable[[], float]] = {
             READY: lambda: service.ready,

@@ -13,8 +13,8 @@ from typing import Any
 from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.runtime.request import Request
 from hybridstitch.runtime.result import Picture
+from hybridstitch.runtime.serving.contract import Draws
 from hybridstitch.runtime.serving.laps import Laps
-from hybridstitch.runtime.serving.service import Service
 from hybridstitch.runtime.serving.ticket import Ticket, Update
 
 
@@ -45,7 +45,7 @@ class Order:
     """
 
     def __init__(
-        self, service: Service, requests: Sequence[Request], *, timeout: float | None = None, previews: int = 0
+        self, service: Draws, requests: Sequence[Request], *, timeout: float | None = None, previews: int = 0
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._news: asyncio.Queue[tuple[int, Update | Ticket, float]] = asyncio.Queue()

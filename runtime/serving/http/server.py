@@ -11,7 +11,7 @@ from types import FrameType
 
 import uvicorn
 
-from hybridstitch.runtime.serving.service import Service
+from hybridstitch.runtime.serving.contract import Draws
 
 from .app import create_app
 from .connections import MAX_HEAD, Connection, allow_connections
@@ -46,7 +46,7 @@ def make_server(front: Front, keys: Sequence[bytes] = ()) -> Server:
     return Server(config)
 
 
-def serve(front: Front, load: Callable[[], Service], listening: socket.socket, keys: Sequence[bytes] = ()) -> None:
+def serve(front: Front, load: Callable[[], Draws], listening: socket.socket, keys: Sequence[bytes] = ()) -> None:
     """Answer until a signal comes or loading fails; `load` runs meanwhile, and /health answers from the start.
 
     A signal that comes while it runs ends the process here, with exit code 0.
@@ -72,7 +72,7 @@ def serve(front: Front, load: Callable[[], Service], listening: socket.socket, k
         os._exit(0)
 
 
-def _load(front: Front, load: Callable[[], Service], server: Server) -> None:
+def _load(front: Front, load: Callable[[], Draws], server: Server) -> None:
     try:
         front.open(load())
     except BaseException as error:  # whatever it is, the main thread tells it

@@ -4,7 +4,6 @@ serve run --name hybridstitch hybridstitch.serving.ray:app pair=demo max_replica
 """
 
 import asyncio
-import logging
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -28,54 +27,69 @@ NAME = "hybridstitch"
 DRAIN_SECONDS = 600.0
 """How long a replica that is to stop may take for what it has taken."""
 MOST_CONNECTIONS = 10_000
+LOGGING = {"log_level": "WARNING", "enable_access_log": False}
+"""Of Ray Serve's own actors: the front has a log, a line for each request."""
 
 
 class Door:
     """The same HTTP application as `hybridstitch-trt serve` has, over a `RayService`; it holds no weights."""
 
-    def __init__(self, options: Options, replicas: DeploymentHandle) -> None:
+    def __init__(self, options: Options, handle: DeploymentHandle) -> None:
         log_as_json()
-        logging.getLogger("ray").setLevel(logging.WARNING)
-        recipe = Recipe.load(options.pair)
         self._options = options
-        self._service = RayService(
-            replicas, options.requests(recipe), max_queue=options.max_queue, retries=options.retries
-        )
+        self._service = RayService.of(handle, options)
         self._keys = read_keys(Path(options.api_key_file)) if options.api_key_file else ()
-        self._front = Front(
-            recipe,
-            options.backend,
-            metadata.version("hybridstitch-trt"),
-            max_queue=options.max_queue,
-            timeout=options.timeout,
-            log_prompts=options.log_prompts,
-        )
-        self._front.open(self._service)  # pyright: ignore[reportArgumentType]
+        self._front = front_of(options)
+        self._front.open(self._service)
 
     def reconfigure(self, config: dict[str, Any]) -> None:
-        """Draw by another schedule from now on. Requests hold their plans: those under way keep the old one."""
-        recipe = scheduled_recipe(self._options, config)
-        self._service.requests = self._options.requests(recipe)
-        self._front.recipe = recipe
+        """Draw by another schedule from now on."""
+        use_schedule(self._front, self._options, config)
 
-    async def drain(self) -> None:
-        """Take no more pictures, and return when those that were taken are answered."""
+    async def __del__(self) -> None:
+        """Called by Ray once what it had taken is answered."""
         await asyncio.to_thread(self._service.close)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         return create_app(self._front, self._keys)
 
 
-def app(options: Options) -> Application:
-    """Build the application; `serve run` gives the options as `name=value`.
+def front_of(options: Options) -> Front:
+    """The HTTP front of these options, with no service yet.
 
     Raises:
-        HybridStitchError: see `Options.settled`.
+        HybridStitchError: see `Recipe.load`.
     """
-    options = options.settled()
-    config = schedule_config(options.schedule)
-    bound = options.model_copy(update={"schedule": None})  # it is the door's user config, and replaces no replica
-    replicas: Any = serve.deployment(
+    return Front(
+        Recipe.load(options.pair, options.schedule),
+        options.backend,
+        metadata.version("hybridstitch-trt"),
+        max_queue=options.max_queue,
+        timeout=options.timeout,
+        log_prompts=options.log_prompts,
+    )
+
+
+def use_schedule(front: Front, options: Options, config: dict[str, Any]) -> None:
+    """Draw by another schedule from now on. Requests hold their plans: those under way keep the old one.
+
+    config: see `schedule_config`.
+
+    Raises:
+        HybridStitchError: one that does not suit the pair; then nothing has changed.
+    """
+    recipe = scheduled_recipe(options, config)
+    if isinstance(front.service, RayService):
+        front.service.requests = options.requests(recipe)
+    front.recipe = recipe
+
+
+def replicas(options: Options) -> Application:
+    """The deployment that draws.
+
+    options: settled.
+    """
+    deployment: Any = serve.deployment(
         Replica,
         name="Replica",
         ray_actor_options={"num_cpus": options.cpus, "num_gpus": 1 if options.on_gpu else 0},
@@ -88,6 +102,18 @@ def app(options: Options) -> Application:
         graceful_shutdown_timeout_s=DRAIN_SECONDS,
         graceful_shutdown_wait_loop_s=0.5,
     )
+    return deployment.bind(options.model_copy(update={"schedule": None}))  # requests bring their plans
+
+
+def app(options: Options) -> Application:
+    """Build the application; `serve run` gives the options as `name=value`.
+
+    Raises:
+        HybridStitchError: see `Options.settled`.
+    """
+    options = options.settled()
+    config = schedule_config(options.schedule)
+    bound = options.model_copy(update={"schedule": None})  # it is the door's user config, and replaces no replica
     door: Any = serve.deployment(
         serve.ingress()(Door),
         name="Door",
@@ -98,7 +124,7 @@ def app(options: Options) -> Application:
         graceful_shutdown_timeout_s=DRAIN_SECONDS,
         graceful_shutdown_wait_loop_s=0.5,
     )
-    return door.bind(bound, replicas.bind(bound))
+    return door.bind(bound, replicas(bound))
 
 
 def connect(options: Options, name: str = NAME) -> RayService:
@@ -106,7 +132,4 @@ def connect(options: Options, name: str = NAME) -> RayService:
 
     name: of the application, as `serve run` was told.
     """
-    options = options.settled()
-    recipe = scheduled_recipe(options, schedule_config(options.schedule))
-    handle = serve.get_deployment_handle("Replica", name)
-    return RayService(handle, options.requests(recipe), max_queue=options.max_queue, retries=options.retries)
+    return RayService.of(serve.get_deployment_handle("Replica", name), options.settled())

@@ -12,16 +12,19 @@ import math
 import threading
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from ray.exceptions import NodeDiedError, ObjectLostError, RayActorError, WorkerCrashedError
 
 from hybridstitch.method.numbers import finite, whole
+from hybridstitch.pairs.recipe import Recipe
 from hybridstitch.runtime.request import Request, Requests
 from hybridstitch.runtime.result import Picture
 from hybridstitch.runtime.serving.errors import Cancelled, Closed, NotDrawn, QueueFull, ServingError, TimedOut
 from hybridstitch.runtime.serving.observer import Observer
 from hybridstitch.runtime.serving.ticket import OnUpdate, Ticket, Update
+
+from .options import Options
 
 PAUSE = 0.2
 """Seconds before a picture is begun again, in which the router learns of the death."""
@@ -58,6 +61,16 @@ class RayService:
         self._closing = False
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, name="hybridstitch-ray", daemon=True).start()
+
+    @classmethod
+    def of(cls, handle: Any, options: Options) -> Self:
+        """A handle of the replicas that were made with these options.
+
+        Raises:
+            HybridStitchError: engines that are not built.
+        """
+        requests = options.requests(Recipe.load(options.pair, options.schedule))
+        return cls(handle, requests, max_queue=options.max_queue, retries=options.retries)
 
     def resolve(self, prompt: str, **wanted: Any) -> Request:
         """A request, refused where that can be told before anything runs; see `Requests.resolve`."""

@@ -1,49 +1,72 @@
-"""`hybridstitch-trt serve --ray`: a Ray of its own on this machine, until a signal comes."""
+"""`hybridstitch-trt serve --ray`: the HTTP front in this process, and replicas on a Ray of its own."""
 
 from __future__ import annotations
 
 import logging
-import os
 import queue
 import signal
+import socket
+import threading
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import ray
 from ray import serve
 
 from hybridstitch.method.errors import HybridStitchError
+from hybridstitch.runtime.serving.http.front import Front
 from hybridstitch.runtime.serving.http.logs import log, log_as_json
-from hybridstitch.runtime.serving.http.server import listen
+from hybridstitch.runtime.serving.http.server import serve as answer
 
-from .application import NAME, app
-from .options import Options
+from .application import LOGGING, NAME, front_of, replicas, use_schedule
+from .handle import RayService
+from .options import Options, schedule_config
+
+OBJECTS = 256 * 2**20
+"""Bytes of shared memory for what replicas send: pictures on their way, which are read at once."""
 
 
-def serve_on_ray(options: Options, host: str, port: int) -> None:
+def serve_on_ray(options: Options, listening: socket.socket, keys: Sequence[bytes] = ()) -> None:
     """Start Ray, answer until SIGTERM or Ctrl-C, finish what was taken, and stop it again; a second signal does not
-    wait. SIGHUP reads the schedule's file again.
+    wait. SIGHUP reads the schedule's file again. `prepare_own_ray` comes before this module is imported.
 
     Raises:
-        HybridStitchError: see `Options.settled`; the port is taken, or the machine is too small for the replicas.
+        HybridStitchError: see `Options.settled`, or the machine is too small for the replicas.
     """
-    options = options.settled()
-    built = app(options)
-    with listen(host, port) as free:
-        port = free.getsockname()[1]
+    front = front_of(options)
     log_as_json()
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray tells its makers of its use otherwise
-    ray.init(address="local", include_dashboard=False, logging_level=logging.WARNING, log_to_driver=True)
+    hangups: queue.SimpleQueue[int] = queue.SimpleQueue()
+    signal.signal(signal.SIGHUP, lambda number, _frame: hangups.put(number))
+    threading.Thread(target=_read_schedule_again, args=(hangups, front, options), name="schedule", daemon=True).start()
     try:
+        _start_ray()  # here: what the loader's thread starts, the system ends with that thread
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # Ray has set one of its own
         _check_resources(options)
-        serve.start(proxy_location="HeadOnly", http_options={"host": host, "port": port})
-        serve.run(built, name=NAME)
-        log("ready", url=f"http://{host}:{port}", pair=options.pair)
-        _until_stopped(options)
+        answer(front, partial(_load, options), listening, keys)
     finally:
         serve.shutdown()
         ray.shutdown()
-        log("stopped")
+
+
+def _start_ray() -> None:
+    """
+    Raises:
+        HybridStitchError: it did not start.
+    """
+    for name in ("ray", "ray.serve"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    try:
+        ray.init(address="local", include_dashboard=False, object_store_memory=OBJECTS, logging_level=logging.ERROR)
+    except Exception as error:  # Ray raises plain ones too
+        raise HybridStitchError(f"Ray did not start: {' '.join(str(error).split())}") from None
+
+
+def _load(options: Options) -> RayService:
+    """The replicas' handle, once as many as there are to be at least are ready."""
+    serve.start(proxy_location="Disabled", logging_config=LOGGING)
+    handle = serve.run(replicas(options), name=NAME, route_prefix=None, logging_config=LOGGING)
+    return RayService.of(handle, options)
 
 
 def _check_resources(options: Options) -> None:
@@ -58,17 +81,11 @@ def _check_resources(options: Options) -> None:
             )
 
 
-def _until_stopped(options: Options) -> None:
-    received: queue.SimpleQueue[int] = queue.SimpleQueue()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda number, _frame: received.put(number))
-    while received.get() == signal.SIGHUP:
+def _read_schedule_again(hangups: queue.SimpleQueue[int], front: Front, options: Options) -> None:
+    while hangups.get():
         try:
-            serve.run(app(options), name=NAME)
+            use_schedule(front, options, schedule_config(options.schedule))
         except HybridStitchError as error:
             log("the schedule stays as it was", level=logging.ERROR, error=str(error))
         else:
             log("schedule read again", file=options.schedule)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler)
-    serve.get_app_handle(NAME).drain.remote().result()
