@@ -161,23 +161,19 @@ def _span(text: str) -> tuple[int, int]:
 
 
 def _serve_on_ray(arguments: argparse.Namespace) -> None:
-    if find_spec("ray") is None:
-        raise HybridStitchError("--ray needs Ray Serve: pip install 'hybridstitch-trt[ray]'")
     for name in ("device", "threads"):
         if getattr(arguments, name) is not None:
             raise HybridStitchError(f"--{name}: with --ray each replica has the GPU or the --cpus that Ray gives it")
     if arguments.restart or arguments.fd is not None:
-        raise HybridStitchError("--restart and --fd are for one service: Ray opens the port and replaces what dies")
+        raise HybridStitchError("--restart and --fd are not for --ray, which starts again what dies and opens the port")
+    if find_spec("ray") is None:
+        raise HybridStitchError("--ray needs Ray Serve: pip install 'hybridstitch-trt[ray]'")
     quiet()
-    from hybridstitch.runtime.serving.ray.environment import prepare_own_ray
-
-    prepare_own_ray()
     from hybridstitch.runtime.serving.http.gate import read_keys
     from hybridstitch.runtime.serving.http.listening import listen
+    from hybridstitch.runtime.serving.ray.environment import prepare_own_ray
     from hybridstitch.runtime.serving.ray.options import Options
-    from hybridstitch.runtime.serving.ray.run import serve_on_ray
 
-    keys = read_keys(Path(arguments.api_key_file)) if arguments.api_key_file else ()
     least, most = arguments.replicas or (1, 1)
     options = Options(
         pair=arguments.pair or DEFAULT_PAIR,
@@ -193,4 +189,9 @@ def _serve_on_ray(arguments: argparse.Namespace) -> None:
         timeout=arguments.timeout,
         log_prompts=arguments.log_prompts,
     ).settled()
-    serve_on_ray(options, listen(arguments.host, arguments.port), keys)
+    keys = read_keys(Path(arguments.api_key_file)) if arguments.api_key_file else ()
+    listening = listen(arguments.host, arguments.port)
+    prepare_own_ray()
+    from hybridstitch.runtime.serving.ray.run import serve_on_ray
+
+    serve_on_ray(options, listening, keys)

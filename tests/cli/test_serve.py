@@ -27,6 +27,13 @@ STAR = {"prompt": "a large striped red star on a navy background"}
         (["--timeout", "soon"], "timeout must be a number, not 'soon'"),
         (["--api-key-file", "/nowhere"], "--api-key-file /nowhere: No such file"),
         (["--pair", "nope"], "unknown pair 'nope'; known: demo"),
+        (["--replicas", "2"], "--replicas and --cpus are for --ray"),
+        (["--cpus", "1"], "--replicas and --cpus are for --ray"),
+        (["--ray", "--replicas", "3-2"], "replicas are a number or MIN-MAX, such as 1-4, from 1 on, not '3-2'"),
+        (["--ray", "--replicas", "0"], "replicas are a number or MIN-MAX, such as 1-4, from 1 on, not '0'"),
+        (["--ray", "--cpus", "0"], "cpus must be over 0 and at most 1024, not 0"),
+        (["--ray", "--threads", "2"], "--threads: with --ray each replica has the GPU or the --cpus that Ray gives it"),
+        (["--ray", "--restart"], "--restart and --fd are not for --ray"),
         (["--host", "no.such.host.invalid"], "cannot listen on no.such.host.invalid:8000"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -54,6 +61,13 @@ def test_without_the_extra_the_command_that_installs_it_is_told(capsys, monkeypa
     assert main(["serve"]) == 2
     told = capsys.readouterr().err
     assert told == "hybridstitch-trt serve: serving needs fastapi: pip install 'hybridstitch-trt[serve]'\n"
+
+
+def test_without_ray_the_command_that_installs_it_is_told(capsys, monkeypatch):
+    monkeypatch.setattr("hybridstitch.cli.serve.find_spec", lambda name: None if name == "ray" else object())
+    assert main(["serve", "--ray"]) == 2
+    told = capsys.readouterr().err
+    assert told == "hybridstitch-trt serve: --ray needs Ray Serve: pip install 'hybridstitch-trt[ray]'\n"
 
 
 def start(*arguments: str) -> tuple[subprocess.Popen, str]:

@@ -17,7 +17,12 @@ from PIL import Image
 from hybridstitch.runtime.serving.ray.environment import prepare_own_ray
 
 os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # and none in the home folder
-os.environ["RAY_SERVE_QUEUE_LENGTH_RESPONSE_DEADLINE_S"] = "2"  # a busy machine is no dead replica
+for name, seconds in {
+    "QUEUE_LENGTH_RESPONSE_DEADLINE": 2,
+    "PROXY_READY_CHECK_TIMEOUT": 200,
+    "PROXY_HEALTH_CHECK_TIMEOUT": 200,
+}.items():
+    os.environ[f"RAY_SERVE_{name}_S"] = str(seconds)  # a busy machine is not a dead one
 prepare_own_ray()
 
 PROMPT = "a large striped red star left of a small plain white circle on a navy background"
