@@ -30,7 +30,7 @@ HEADER = """\
 #     pip install --require-hashes -r requirements.lock
 #     pip install --no-deps --no-build-isolation --editable .
 # torch is the index's own build, for CUDA. A CPU build (its version ends in +cpu) comes from another index and has
-# another hash: where you take one, leave torch, triton, nvidia-* and cuda-* out of this file. Ray (extra ray) is not in it.
+# another hash: where you take one, leave torch, triton, nvidia-* and cuda-* out of this file. Ray is not in it.
 """
 
 
