@@ -8,8 +8,8 @@ from typing import Any
 from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.runtime.pipeline import HybridStitch
 
-from .aids import ORACLE, RANDOM
-from .variants import HYBRID, PAPER, SMALL, SRDIFFUSION, T_STITCH, Variant, large_at
+from .aids import ALONE, ORACLE, RANDOM
+from .variants import HYBRID, LARGE, PAPER, SMALL, SRDIFFUSION, T_STITCH, Variant, large_at
 
 CONTROL_STEPS = (5 / 7, 4 / 7, 3 / 7, 5 / 14, 2 / 7, 3 / 14)
 """Shares of the recipe's steps that the large model alone is drawn in: 20, 16, 12, 10, 8 and 6 of 28."""
@@ -21,6 +21,11 @@ def controls(steps: int) -> list[Variant]:
     return [
         large_at(fewer) for fewer in sorted({max(1, round(share * steps)) for share in CONTROL_STEPS}, reverse=True)
     ]
+
+
+def on_grid(few: int, steps: int) -> Variant:
+    """The large model alone in a few steps of the grid of all."""
+    return LARGE.but(f"large@{few} g{steps}", steps=few, grid=steps)
 
 
 def srdiffusion(large: int, steps: int, residual: float | str = "off") -> Variant:
@@ -62,10 +67,9 @@ def methods(steps: int) -> list[Variant]:
         return max(1, round(share * of))
 
     few, fewer, fewest = part(3 / 7), part(5 / 14), part(2 / 7)  # 12, 10 and 8 of 28
-    on = {"grid": steps}
     found = [
         SMALL,
-        *(large_at(part(share)).but(f"large@{part(share)} g{steps}", **on) for share in (1 / 2, 5 / 14, 2 / 7, 3 / 14)),
+        *(on_grid(part(share), steps) for share in (1 / 2, 5 / 14, 2 / 7, 3 / 14)),
         *(srdiffusion(part(5 / 14), steps, residual) for residual in ("off", RESIDUAL)),
         srdiffusion(part(0.6, fewer), fewer, RESIDUAL),
         srdiffusion(part(0.6, fewest), fewest, RESIDUAL),
@@ -76,7 +80,7 @@ def methods(steps: int) -> list[Variant]:
         hybrid(part(3 / 14), part(2 / 7), steps, residual=3.0),
         hybrid(part(0.6, fewer), part(0.2, fewer), fewer, residual=1.0),
         hybrid(part(0.6, fewest), 1, fewest, residual=1.0),
-        hybrid(part(0.7, fewer), part(0.2, fewer), fewer, residual=1.0, **on),
+        hybrid(part(0.7, fewer), part(0.2, fewer), fewer, residual=1.0, grid=steps),
         *_held(steps),
     ]
     return list({variant.name: variant for variant in found}.values())  # few steps leave few stage ends
@@ -109,19 +113,34 @@ def _scores(steps: int) -> list[Variant]:
     ]
 
 
-def _ends(steps: int) -> list[Variant]:
-    ends = [
-        (round(large * steps), round(masked * steps))
-        for large in (1 / 14, 1 / 7, 3 / 14, 2 / 7, 5 / 14)
-        for masked in (1 / 7, 2 / 7, 3 / 7)
+def _keys(steps: int) -> list[Variant]:
+    """With the keys and values of the tokens that are not refined, and without any."""
+    paper = hybrid(round(3 / 14 * steps), round(2 / 7 * steps), steps)
+    return [
+        HYBRID.but("frozen keys"),
+        HYBRID.but("no keys", aid=ALONE),
+        paper.but("the paper's, frozen keys"),
+        paper.but("the paper's, no keys", aid=ALONE),
     ]
-    return [hybrid(max(1, large), masked, steps) for large, masked in ends]
+
+
+def _ends(steps: int) -> list[Variant]:
+    """Stage ends of 12 of 28 steps on their grid, the rest held and sketched."""
+    few = max(4, round(3 / 7 * steps))
+    found = []
+    for large in sorted({max(2, round(share * few)) for share in (1 / 4, 5 / 12, 7 / 12, 3 / 4)}):
+        for masked in sorted({few - large, max(1, (few - large) // 2), max(1, few - large - 1)}, reverse=True):
+            found.append(held(large, masked, few, refresh_every=1, residual=1.0, grid=steps))
+            found.append(hybrid(large, masked, few, residual=1.0, grid=steps))
+    return found
 
 
 def _residuals(steps: int) -> list[Variant]:
+    """Of all steps, where many are the small model's."""
     found: list[Variant] = []
     for exponent in ("off", 0.5, 1.0, 2.0, 3.0, 4.0):
-        found.append(HYBRID.but(f"hybrid, residual {exponent}", residual=exponent))
+        sketched = hybrid(round(3 / 14 * steps), round(2 / 7 * steps), steps, residual=exponent)
+        found.append(sketched.but(f"hybrid, residual {exponent}"))
         found.append(srdiffusion(round(5 / 14 * steps), steps, exponent).but(f"srdiffusion, residual {exponent}"))
     return found
 
@@ -130,7 +149,7 @@ def _grid(steps: int) -> list[Variant]:
     """Fewer steps on the grid of all of them; of two models evenly spaced too, as the controls are."""
     few = max(2, round(5 / 14 * steps))  # 10 of 28
     fewer = sorted({max(1, round(share * steps)) for share in (1 / 2, 5 / 14, 2 / 7)}, reverse=True)
-    found = [large_at(count).but(f"large@{count} g{steps}", grid=steps) for count in fewer]
+    found = [on_grid(count, steps) for count in fewer]
     large, masked = max(1, round(0.7 * few)), max(1, round(0.2 * few))
     for grid in (0, steps):
         found.append(hybrid(large, masked, few, residual=1.0, grid=grid))
@@ -138,8 +157,28 @@ def _grid(steps: int) -> list[Variant]:
     return found
 
 
+def _sketches(steps: int) -> list[Variant]:
+    """What the other tokens take, on the grid and evenly spaced."""
+    few = max(4, round(3 / 7 * steps))
+    large = max(2, round(5 / 12 * few))
+    return [
+        make(large, few - large, few, refresh_every=every, grid=grid)
+        for make in (held, hybrid)
+        for every in (0, 1, 2)
+        for grid in (0, steps)
+    ]
+
+
+def _steps(steps: int) -> list[Variant]:
+    fewer = sorted(
+        {max(3, round(share * steps)) for share in (5 / 7, 4 / 7, 3 / 7, 5 / 14, 2 / 7, 3 / 14)}, reverse=True
+    )
+    return [HYBRID.but(f"hybrid, {count} steps", steps=count) for count in fewer]
+
+
 ABLATIONS: dict[str, Callable[[int], list[Variant]]] = {
     "score": _scores,
+    "keys": _keys,
     "mask-ratio": lambda steps: [
         HYBRID.but(f"mask {share}", mask_ratio=share) for share in (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
     ],
@@ -147,12 +186,10 @@ ABLATIONS: dict[str, Callable[[int], list[Variant]]] = {
     "refresh": lambda steps: [HYBRID.but(f"refresh every {every}", refresh_every=every) for every in (0, 1, 2, 4)],
     "residual": _residuals,
     "grid": _grid,
-    "steps": lambda steps: [
-        HYBRID.but(f"hybrid, {fewer} steps", steps=fewer)
-        for fewer in (steps, *(variant.settings["steps"] for variant in controls(steps)))
-    ],
+    "sketch": _sketches,
+    "steps": _steps,
 }
-"""By name, of the recipe's number of steps; all else is as the recipe has it."""
+"""By name, of the recipe's number of steps; what a row does not name is as the recipe has it."""
 
 
 def drawable(pipe: HybridStitch, variants: Sequence[Variant]) -> tuple[list[Variant], list[str]]:

@@ -1,18 +1,30 @@
-"""Masks that no user can ask for, to compare the scores with: by chance, and by knowing how it will end."""
+"""What no user can ask for, to compare with: masks by chance or by knowing how it will end, and masked tokens alone."""
 
 from __future__ import annotations
+
+from contextlib import nullcontext
 
 import torch
 
 from hybridstitch.method.masks import Choose, hardest, token_mean
 from hybridstitch.method.tokens import patchify
+from hybridstitch.runtime.engine_models import Around, EngineModels
 from hybridstitch.runtime.pipeline import HybridStitch
 from hybridstitch.runtime.result import Failure, Picture
+from hybridstitch.runtime.workspace import Workspace
 
 from .cases import Case
 from .variants import LARGE, Variant
 
-RANDOM, ORACLE = "random", "oracle"
+RANDOM, ORACLE, ALONE = "random", "oracle", "alone"
+
+
+class AloneModels(EngineModels):
+    """The large model sees of a masked step's other tokens nothing, instead of their keys and values."""
+
+    def __init__(self, workspace: Workspace, around: Around = nullcontext) -> None:
+        super().__init__(workspace, around)
+        self._masked = workspace.masked_alone()
 
 
 def aided(pipe: HybridStitch, variant: Variant, case: Case) -> Choose:
@@ -24,7 +36,7 @@ def aided(pipe: HybridStitch, variant: Variant, case: Case) -> Choose:
     Raises:
         ValueError: another aid.
     """
-    if variant.aid is None:
+    if variant.aid in (None, ALONE):
         return hardest
     if variant.aid == RANDOM:
         generator = torch.Generator().manual_seed(case.seed)
@@ -50,7 +62,8 @@ def draw(pipe: HybridStitch, variant: Variant, case: Case) -> tuple[Picture, flo
         RuntimeError: the picture went wrong.
     """
     choose = aided(pipe, variant, case) if variant.aid else hardest
-    result = pipe.run(pipe.resolve([case.prompt], seed=case.seed, **variant.settings), choose=choose)
+    models = AloneModels if variant.aid == ALONE else EngineModels
+    result = pipe.run(pipe.resolve([case.prompt], seed=case.seed, **variant.settings), choose=choose, models=models)
     (outcome,) = result.outcomes
     if isinstance(outcome, Failure):
         raise RuntimeError(f"{variant.name}, {case.prompt!r}: {outcome.error}")

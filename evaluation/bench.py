@@ -121,9 +121,10 @@ def contestants(pipe: HybridStitch, cases: Sequence[Drawn], options: BenchOption
         HybridStitchError: as `bench`.
     """
     shared = {"guidance": options.guidance, "steps": options.steps}
-    methods = [LARGE, SMALL, SRDIFFUSION, T_STITCH, HYBRID, *map(hybrid_at, options.ratios), paper_at(PAPER_RATIO)]
+    every = options.steps or pipe.recipe.defaults.steps
+    methods = [LARGE, SMALL, SRDIFFUSION, T_STITCH, HYBRID, *map(hybrid_at, options.ratios)]
     field = _Field([], {}, {})
-    for variant in methods:
+    for variant in (*methods, paper_at(PAPER_RATIO, every)):
         try:
             _enter(field, variant.but(**shared), pipe, cases)
         except HybridStitchError as error:
@@ -136,6 +137,8 @@ def contestants(pipe: HybridStitch, cases: Sequence[Drawn], options: BenchOption
         _enter(field, large_at(fewer).but(guidance=options.guidance), pipe, cases)
         for variant in methods[1:]:
             _enter(field, in_steps(variant.but(**shared), fewer), pipe, cases)
+        paper = paper_at(PAPER_RATIO, fewer).but(guidance=options.guidance)
+        _enter(field, in_steps(paper, fewer), pipe, cases)
     return field
 
 

@@ -138,6 +138,7 @@ def _sketched(steps: int, ratios: Sequence[float]) -> Iterator[dict[str, Any]]:
                     "score": str(score),
                     "residual": residual,
                     "refresh_every": refresh,
+                    "sketch": str(Sketch.SMALL),
                 }
 
 
@@ -171,7 +172,7 @@ def probes(recipe: Recipe) -> list[Plan]:
             "mask_ratio": ratio,
             "refresh_every": 0,
         }
-        hybrid |= {"score": "gap", "residual": OFF}
+        hybrid |= {"score": "gap", "residual": OFF, "sketch": "small", "grid": 0}
         plans.append(make_plan(recipe, "hybrid", guidance=guidance, **hybrid))
         held = {"large_steps": 2, "hybrid_steps": full - 2, "score": "change", "sketch": "held"}
         plans.append(make_plan(recipe, "hybrid", guidance=guidance, **{**hybrid, **held}))

@@ -15,7 +15,7 @@ from .cases import Case
 from .frechet import frechet_distance
 from .judge import shares
 from .records import Record, Records
-from .variants import Variant
+from .variants import LARGE_ON_GRID, Variant
 
 MEANS = ("psnr", "ssim", "lpips", "feature_distance")
 """Of each picture beside the large model's own."""
@@ -29,6 +29,7 @@ class EvalRow:
     and feature_distance, those that were measured. accuracy: by attribute, what the judge finds right; all_right:
     everything in a picture. frechet: of the scene's features, to true pictures. beside_control: means of the paired
     differences to the large model alone in the same time (psnr, all_right); None where no number of steps takes that.
+    beside_grid: the same beside fewer steps of the large model on a grid, where there are such.
     """
 
     variant: Variant
@@ -39,6 +40,7 @@ class EvalRow:
     all_right: Interval | None
     frechet: float | None
     beside_control: Mapping[str, Interval | None]
+    beside_grid: Mapping[str, Interval | None]
 
     def as_json(self) -> dict[str, Any]:
         return {**asdict(self), "variant": self.variant.name, "settings": dict(self.variant.settings)}
@@ -60,24 +62,23 @@ def rows_of(
     found = {variant.name: [records.find(variant, case) for case in cases] for variant in every}
     complete = [place for place in range(len(cases)) if all(each[place] is not None for each in found.values())]
     kept = {name: [record for place in complete if (record := each[place])] for name, each in found.items()}
-    control = _Control([kept[variant.name] for variant in every if _is_control(variant, large)])
-    return [_row(variant, kept[variant.name], kept[large.name], control, true_features) for variant in every]
-
-
-def _is_control(variant: Variant, large: Variant) -> bool:
-    return variant.curve == large.curve and variant.aid is None
+    controls = [
+        _Control([kept[variant.name] for variant in every if variant.curve == curve and variant.aid is None])
+        for curve in (large.curve, LARGE_ON_GRID)
+    ]
+    return [_row(variant, kept[variant.name], kept[large.name], controls, true_features) for variant in every]
 
 
 def _row(
     variant: Variant,
     records: Sequence[Record],
     large: Sequence[Record],
-    control: _Control,
+    controls: Sequence[_Control],
     true_features: np.ndarray | None,
 ) -> EvalRow:
     seconds = [record["seconds"] for record in records]
     speedup = median(whole["seconds"] / part for whole, part in zip(large, seconds, strict=True))
-    beside = {} if control.knows(records) else {name: control.beside(name, records) for name in ("psnr", "all_right")}
+    alone = [control.all_beside(records) for control in controls]
     judged = true_features is not None
     return EvalRow(
         variant=variant,
@@ -87,7 +88,8 @@ def _row(
         accuracy=shares([record["right"] for record in records]) if judged else None,
         all_right=interval(values(records, "all_right")) if judged else None,
         frechet=_frechet(records, true_features),
-        beside_control=beside,
+        beside_control=alone[0],
+        beside_grid={} if variant.method == "large" else alone[1],
     )
 
 
@@ -114,6 +116,10 @@ class _Control:
     def knows(self, records: Sequence[Record]) -> bool:
         """Whether these are of the control itself."""
         return any(records == run for run in self._runs)
+
+    def all_beside(self, records: Sequence[Record]) -> dict[str, Interval | None]:
+        """`beside` of each value; nothing for its own records."""
+        return {} if self.knows(records) else {name: self.beside(name, records) for name in ("psnr", "all_right")}
 
     def beside(self, name: str, records: Sequence[Record]) -> Interval | None:
         """The mean of what each picture has more than the control's of the same case, in the same time: between two

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+LARGE_ON_GRID = "large on a grid"
+
 
 @dataclass(frozen=True)
 class Variant:
@@ -13,7 +15,7 @@ class Variant:
 
     name: such as large, large@12, srdiffusion, hybrid@0.3, hybrid-paper@0.3.
     settings: keyword arguments of `HybridStitch.__call__`; what they leave out is the recipe's.
-    aid: what chooses the mask where no setting can, for comparison's sake: see `aids`.
+    aid: what no setting can do, for comparison's sake: see `aids`.
     """
 
     name: str
@@ -29,7 +31,7 @@ class Variant:
     def curve(self) -> str:
         """What it is a point of: its method; large on a grid and hybrid with held tokens have their own."""
         if self.method == "large" and self.settings.get("grid"):
-            return "large on a grid"
+            return LARGE_ON_GRID
         return "hybrid, held" if self.settings.get("sketch") == "held" else self.method
 
     def but(self, name: str | None = None, aid: str | None = None, **settings: Any) -> Variant:
@@ -57,9 +59,11 @@ def hybrid_at(ratio: float) -> Variant:
     return HYBRID.but(f"hybrid@{ratio:g}", mask_ratio=ratio)
 
 
-def paper_at(ratio: float) -> Variant:
-    """HybridStitch as the paper has it: without the carried residual."""
-    return HYBRID.but(f"hybrid-paper@{ratio:g}", mask_ratio=ratio, residual="off")
+def paper_at(ratio: float, steps: int) -> Variant:
+    """HybridStitch as the paper has it, with 3 of 14 steps large and 4 of 14 hybrid."""
+    large = max(1, round(3 / 14 * steps))
+    lengths = {"large_steps": large, "hybrid_steps": min(steps - large, round(2 / 7 * steps))}
+    return HYBRID.but(f"hybrid-paper@{ratio:g}", steps=steps, mask_ratio=ratio, **lengths, **PAPER)
 
 
 def in_steps(variant: Variant, steps: int) -> Variant:

@@ -33,7 +33,7 @@ class Drawing:
     makes it, and leaves the device idle after it.
 
     batch: requests that share a batch (`Requests.batch_key`), in as many images as the workspace has.
-    levels: [S, 4], see `noise_levels`. choose: see `Sampler`.
+    levels: [S, 4], see `noise_levels`. choose, models: see `HybridStitch.run`.
     """
 
     def __init__(
@@ -45,16 +45,18 @@ class Drawing:
         geometry: Geometry,
         watch: Stopwatch,
         choose: Choose = hardest,
+        models: type[EngineModels] = EngineModels,
     ) -> None:
         self.batch = tuple(batch)
         self._workspace, self._geometry, self._watch = workspace, geometry, watch
         self._grid = geometry.grid(batch[0].size)
         self._health = Health()
         self._fill(text)
-        models = EngineModels(workspace, watch.engine)
         exponents = {request.plan.residual for request in batch}
         common = exponents.pop() if len(exponents) == 1 else None
-        self._sampler = Sampler(models, workspace.state, levels, batch[0].plan, exponent=common, choose=choose)
+        self._sampler = Sampler(
+            models(workspace, watch.engine), workspace.state, levels, batch[0].plan, exponent=common, choose=choose
+        )
         watch.lap("text")
 
     def __iter__(self) -> Iterator[Step]:

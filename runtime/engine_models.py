@@ -26,7 +26,7 @@ class EngineModels:
     """
 
     def __init__(self, workspace: Workspace, around: Around = nullcontext) -> None:
-        self._workspace, self._around = workspace, around
+        self._workspace, self._around, self._masked = workspace, around, workspace.masked
         for call in (workspace.large, workspace.small):
             call.peaks.fill_(1)
 
@@ -43,14 +43,14 @@ class EngineModels:
         self._guide(call, out)
 
     def masked(self, x: Tensor, timestep: Tensor, mask: Mask, hard: Tensor) -> None:
-        call = self._workspace.masked
+        call = self._masked
         if call is not None:  # else there is no token to compute
             self._fill(call, gather(x, mask.computed), timestep)
             self._run(call)
             self._guide(call, hard)
 
     def hybrid(self, x: Tensor, timestep: Tensor, mask: Mask, hard: Tensor, sketch: Tensor) -> None:
-        masked, small = self._workspace.masked, self._workspace.small
+        masked, small = self._masked, self._workspace.small
         if masked is None:
             self.small(x, timestep, sketch)
             return

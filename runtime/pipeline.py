@@ -25,6 +25,7 @@ from hybridstitch.models.scheduler import load_scheduler
 from hybridstitch.pairs.recipe import Recipe
 
 from .drawing import Drawing
+from .engine_models import EngineModels
 from .prompts import Tokenizers, encoder_length
 from .request import Request, Requests
 from .result import Failure, Picture, Result, StepProgress
@@ -171,11 +172,13 @@ class HybridStitch:
         on_step: Callable[[StepProgress], None] | None = None,
         *,
         choose: Choose = hardest,
+        models: type[EngineModels] = EngineModels,
     ) -> Result:
         """Draw requests, those together that share a batch; one that goes wrong is a `Failure` among pictures.
 
         Args:
             choose: what makes a mask of scores; only comparisons need another one.
+            models: what calls the engines; likewise.
 
         Raises:
             HybridStitchError: not enough memory, or requests in a number that no engine takes.
@@ -183,7 +186,7 @@ class HybridStitch:
         watch, batches = Stopwatch(self.device), self.requests.batches(requests)
         outcomes: dict[int, Picture | Failure] = {}
         for number, places in enumerate(batches):
-            with self.drawing([requests[place] for place in places], watch, choose=choose) as drawing:
+            with self.drawing([requests[place] for place in places], watch, choose=choose, models=models) as drawing:
                 for step in drawing:
                     if on_step is not None:
                         steps = drawing.batch[0].plan.schedule.steps
@@ -194,7 +197,12 @@ class HybridStitch:
 
     @contextmanager
     def drawing(
-        self, batch: Sequence[Request], watch: Stopwatch | None = None, *, choose: Choose = hardest
+        self,
+        batch: Sequence[Request],
+        watch: Stopwatch | None = None,
+        *,
+        choose: Choose = hardest,
+        models: type[EngineModels] = EngineModels,
     ) -> Iterator[Drawing]:
         """A batch, to be driven step by step: one at a time, and in one thread.
 
@@ -208,7 +216,7 @@ class HybridStitch:
 
         Args:
             batch: requests of one key, in a number that the engines take (`Requests.batches`).
-            choose: as in `run`.
+            choose, models: as in `run`.
 
         Raises:
             HybridStitchError: another drawing is under way, not enough memory, or an engine that failed.
@@ -218,7 +226,7 @@ class HybridStitch:
         self._busy = True
         try:
             with torch.inference_mode(), self._stream.run():
-                yield self._begin(batch, Stopwatch(self.device) if watch is None else watch, choose)
+                yield self._begin(batch, Stopwatch(self.device) if watch is None else watch, choose, models)
         except (MemoryError, torch.OutOfMemoryError):
             raise HybridStitchError(
                 f"not enough memory on {self.device} for {len(batch)} pictures of {batch[0].size}: draw fewer at "
@@ -239,11 +247,11 @@ class HybridStitch:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _begin(self, batch: Sequence[Request], watch: Stopwatch, choose: Choose) -> Drawing:
+    def _begin(self, batch: Sequence[Request], watch: Stopwatch, choose: Choose, models: type[EngineModels]) -> Drawing:
         shape = self.requests.shape(batch)
         schedule = batch[0].plan.schedule
         levels = self._levels(schedule.steps, self.geometry.tokens(shape.size), grid=schedule.grid)
-        return Drawing(batch, self._workspace(shape), self._text, levels, self.geometry, watch, choose)
+        return Drawing(batch, self._workspace(shape), self._text, levels, self.geometry, watch, choose, models)
 
     def _workspace(self, shape: Shape) -> Workspace:
         """That of an earlier batch of this shape, or a new one; the one that was used longest ago goes for it.

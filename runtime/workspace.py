@@ -164,14 +164,23 @@ class Workspace:
         self.sides = _allocate(spec.sides, device)
         for model, table in positions.items():
             self.sides[f"{model}.position"].copy_(table)
-        nothing = _no_keys(manifests["large"], shape.rows, device)
-        self.large = self._bind(sessions["large"], "large", "large", nothing, self.fresh)
+        self._session, self._no_keys = sessions["large"], _no_keys(manifests["large"], shape.rows, device)
+        self.large = self._bind(sessions["large"], "large", "large", self._no_keys, self.fresh)
         self.masked = self._bind(sessions["large"], "masked", "large", self.frozen, {}) if shape.masked else None
         self.small = self._bind(sessions["small"], "small", "small", {}, {})
         self.decoder: BoundCall | None = None
         if "vae_decoder" in sessions:
             latents, image = self.sides["latents"], self.sides["image"]
             self.decoder = sessions["vae_decoder"].bind({"latents": latents}, {"image": image})
+
+    def masked_alone(self) -> Call | None:
+        """The masked call without the frozen keys and values, so that the masked tokens see only each other and the
+        text: to measure what these are worth.
+
+        Raises:
+            HybridStitchError: the engine has no profile for it; ONNX Runtime's needs none.
+        """
+        return self._bind(self._session, "masked", "large", self._no_keys, {}) if self.masked else None
 
     def note_steps(self, health: Health, steps: int) -> None:
         """Note what the transformers gave in the first steps of a run."""

@@ -191,18 +191,21 @@ def _show(rows: list[EvalRow], title: str) -> None:
 
     judged, lpips = rows[0].all_right is not None, any("lpips" in row.means for row in rows)
     table = Table(box=None, pad_edge=False, title=title, title_justify="left")
-    columns = ["variant", "s", "x", "PSNR", "control", "SSIM", *(["LPIPS"] if lpips else [])]
-    for column in (*columns, *(["right", "control", "Frechet"] if judged else [])):
+    grid = ["on grid"] if any(found for row in rows for found in row.beside_grid.values()) else []
+    columns = ["variant", "s", "x", "PSNR", "control", *grid, "SSIM", *(["LPIPS"] if lpips else [])]
+    for column in (*columns, *(["right", "control", *grid, "Frechet"] if judged else [])):
         table.add_column(column, justify="left" if column == "variant" else "right", no_wrap=True)
     for row in rows:
         cells = [row.variant.name, f"{row.seconds:.3f}", f"{row.speedup:.2f}"]
         psnr, ssim = row.means.get("psnr"), row.means.get("ssim")
         cells += [f"{psnr.mean:.1f}" if psnr else "", _difference(row.beside_control.get("psnr"), 1, 1)]
+        cells += [_difference(row.beside_grid.get("psnr"), 1, 1)] if grid else []
         cells += [f"{ssim.mean:.3f}" if ssim else ""]
         if lpips:
             cells.append(f"{row.means['lpips'].mean:.3f}" if "lpips" in row.means else "")
         if judged and row.all_right is not None and row.frechet is not None:
             cells += [f"{100 * row.all_right.mean:.0f} %", _difference(row.beside_control.get("all_right"), 100, 0)]
+            cells += [_difference(row.beside_grid.get("all_right"), 100, 0)] if grid else []
             cells += [f"{row.frechet:.2f}"]
         table.add_row(*cells)
     Console(width=max(100, Console().width)).print(table)

@@ -21,9 +21,9 @@ LARGE_SHARE, HYBRID_SHARE = 0.25, 0.3
 def make_plan(recipe: Recipe, method: str | None = None, **settings: Unpack[PlanSettings]) -> Plan:
     """A plan from what is given here and, for the rest, the recipe's defaults.
 
-    Stage lengths of the recipe belong to the recipe's number of steps and are scaled to `steps`; a grid of the recipe
-    that has fewer steps than are given here is left out. Stage lengths given here end the recipe's adaptive switching,
-    which would find them itself.
+    Stage lengths of the recipe belong to the recipe's number of steps and are scaled to `steps`. Its grid, if that has
+    fewer steps than are given here, is left out, and so is its score "change" with a single large step. Stage lengths
+    given here end its adaptive switching, which would find them itself.
 
     Raises:
         HybridStitchError: an unknown method, a setting that this method does not have, or a value out of range.
@@ -44,6 +44,8 @@ def make_plan(recipe: Recipe, method: str | None = None, **settings: Unpack[Plan
     chosen |= given
     steps, adaptive = chosen["steps"], chosen["adaptive"]
     large, hybrid = (steps, 0) if adaptive != OFF else _stage_lengths(method, recipe, chosen, given)
+    if "score" not in given and large < 2:
+        chosen["score"] = Score.GAP  # the other one compares two large steps
     return Plan(
         method=method,  # type: ignore[arg-type]
         schedule=Schedule(
@@ -84,7 +86,7 @@ def _stage_lengths(method: str, recipe: Recipe, chosen: Mapping[str, Any], given
     own = recipe.settings(method)
     planned = own["steps"]
     share = steps / planned
-    least = 2 if method == "hybrid" and chosen["score"] == Score.CHANGE else 1
+    least = 2 if chosen["score"] == Score.CHANGE else 1
     scaled = max(least, round(own.get("large_steps", LARGE_SHARE * planned) * share))
     large = given.get("large_steps", min(steps, scaled))
     if method != "hybrid":

@@ -189,7 +189,7 @@ def refused(capsys, words: str, *arguments: str) -> None:
         (["--prompt", STAR, "--adaptive", "0.1", "--large-steps", "3"], "give it or stage lengths, not both"),
         (["--prompt", STAR, "--guidance", "-2"], "guidance must be from 0 to 100, not -2"),
         (["--prompt", STAR, "--large-steps", "0"], "needs at least 1 large step"),
-        (["--prompt", STAR, "--large-steps", "30"], "do not fit into 28 steps"),
+        (["--prompt", STAR, "--large-steps", "30"], "do not fit into 12 steps"),
         (["--prompt", STAR, "--method", "magic"], "invalid choice: 'magic'"),
         (["--prompt", STAR, "--method", "large", "--save-mask"], "has no hybrid stage, so no mask"),
         (["--prompt", STAR, "--method", "small", "--mask-ratio", "0.2"], "has no setting 'mask_ratio'"),

@@ -3,13 +3,15 @@ import torch
 
 from hybridstitch import HybridStitch
 from hybridstitch.evaluation.ablations import ABLATIONS, drawable, methods
-from hybridstitch.evaluation.aids import ORACLE, RANDOM, aided, draw
+from hybridstitch.evaluation.aids import ALONE, ORACLE, RANDOM, aided, draw
 from hybridstitch.evaluation.cases import Case
-from hybridstitch.evaluation.variants import HYBRID
+from hybridstitch.evaluation.variants import HYBRID, PAPER
 from hybridstitch.method.errors import HybridStitchError
 
 CASE = Case("a large red star on a navy background", 3)
-QUICK = HYBRID.but(steps=3, large_steps=1, hybrid_steps=1)
+QUICK = HYBRID.but(steps=3, large_steps=1, hybrid_steps=1, **PAPER)
+
+MOST = QUICK.but(mask_ratio=0.9375)  # 240 tokens of 256, which the profile of full calls holds too
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +33,18 @@ def test_an_aid_chooses_other_tokens_and_always_the_same(pipe):
     assert not torch.equal(masks[ORACLE], masks[None])
     with pytest.raises(ValueError, match="no such aid"):
         aided(pipe, QUICK.but(aid="luck"), CASE)
+
+
+def test_masked_tokens_alone_are_the_same_ones_with_other_values(pipe):
+    beside, alone = (draw(pipe, MOST.but(aid=aid), CASE)[0] for aid in (None, ALONE))
+    assert beside.refined is not None
+    assert alone.refined is not None
+    assert torch.equal(beside.refined, alone.refined)
+    assert not torch.equal(beside.latents, alone.latents)
+    whole, seen = (draw(pipe, MOST.but(aid=aid, mask_ratio=1.0), CASE)[0] for aid in (None, ALONE))
+    torch.testing.assert_close(seen.latents, whole.latents, atol=1e-4, rtol=1e-4)  # there is nothing else to see
+    with pytest.raises(HybridStitchError, match="no profile holds 80 tokens with 0 frozen tokens"):
+        draw(pipe, QUICK.but(aid=ALONE), CASE)
 
 
 def test_every_variant_of_every_comparison_can_be_resolved_and_names_differ(pipe):

@@ -34,12 +34,12 @@ def test_the_json_has_every_method_with_seconds_speedup_overhead_and_closeness(b
         assert row["seconds_quartiles"][0] <= row["seconds"] <= row["seconds_quartiles"][1]
     assert found["methods"]["large"]["speedup"] == 1
     assert found["methods"]["small"]["speedup"] > 1
-    assert set(found["methods"]["hybrid"]["stages"]) == {"text", "large", "hybrid", "small", "decode"}
+    assert set(found["methods"]["hybrid-paper@0.3"]["stages"]) == {"text", "large", "hybrid", "small", "decode"}
     assert found["diffusers"] == {"eager": None, "compile": None, "large": None}
     assert found["machine"]["cores"] >= 1
     assert found["versions"]["torch"]
     assert found["command"] == "hybridstitch-trt bench"
-    assert (found["steps"], found["guidance"], len(found["cases"])) == (4, 3.5, 2)
+    assert (found["steps"], found["guidance"], len(found["cases"])) == (4, 5.0, 2)
 
 
 def test_every_row_names_the_steps_in_which_large_takes_as_long(bench_report):

@@ -6,6 +6,7 @@ import pytest
 
 from hybridstitch.evaluation.candidates import Candidate, control_curve, grid, priced, spread, within
 from hybridstitch.evaluation.time_model import TimeModel
+from hybridstitch.evaluation.variants import PAPER
 from hybridstitch.pairs.plans import make_plan
 from hybridstitch.pairs.recipe import Recipe
 
@@ -79,12 +80,12 @@ def test_the_controls_curve_spans_the_steps_of_large():
         ({"method": "large", "steps": 9}, "large, 9 steps"),
         ({"method": "t-stitch", "steps": 9, "large_steps": 4}, "t-stitch, 9 steps: 5 small, 4 large"),
         (
-            {"steps": 9, "large_steps": 2, "hybrid_steps": 4, "refresh_every": 3, "residual": "off"},
+            {"steps": 9, "large_steps": 2, "hybrid_steps": 4, **PAPER, "refresh_every": 3},
             "hybrid, 9 steps: 2 large, 4 hybrid, 3 small, mask 0.3, gap, refresh 3, no residual",
         ),
         (
             {"steps": 9, "large_steps": 7, "hybrid_steps": 2, "score": "change", "sketch": "held", "grid": 28},
-            "hybrid, 9 steps of 28: 7 large, 2 hybrid, mask 0.3, change, the rest held, residual 3",
+            "hybrid, 9 steps of 28: 7 large, 2 hybrid, mask 0.3, change, the rest held, refresh 1, residual 1",
         ),
     ],
 )

@@ -1,5 +1,6 @@
 """Rows of an evaluation, from made-up records."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -21,7 +22,7 @@ def record(seconds: float, psnr: float | None = None, right: bool = True) -> dic
 class Made:
     """Records of so many cases by their variants' names."""
 
-    def __init__(self, lines: dict[str, list[dict[str, Any] | None]]) -> None:
+    def __init__(self, lines: Mapping[str, Sequence[dict[str, Any] | None]]) -> None:
         self.lines = lines
 
     def find(self, variant, case):
@@ -49,6 +50,24 @@ def test_a_variant_stands_beside_the_control_of_the_same_time_in_proportion_betw
     assert found["hybrid"].speedup == pytest.approx(4 / 1.5)
     assert found["large@12"].beside_control == {}
     assert "psnr" not in found["large"].means
+
+
+def test_beside_the_large_model_on_a_grid_a_variant_stands_too_and_the_grid_beside_the_control():
+    lines = {
+        "large": [record(4.0) for _ in CASES],
+        "large@12": [record(2.0, 30.0) for _ in CASES],
+        "large@6": [record(1.0, 20.0, right=False) for _ in CASES],
+        "g12": [record(2.0, 33.0) for _ in CASES],
+        "g6": [record(1.0, 23.0, right=False) for _ in CASES],
+        "hybrid": [record(1.5, 27.0) for _ in CASES],
+    }
+    on_grid = [LARGE.but(f"g{steps}", steps=steps, grid=28) for steps in (12, 6)]
+    variants = [large_at(12), large_at(6), *on_grid, HYBRID]
+    found = {row.variant.name: row for row in rows_of(cast("Any", Made(lines)), LARGE, variants, CASES)}
+    assert found["hybrid"].beside_control["psnr"] == interval([2.0] * 6)
+    assert found["hybrid"].beside_grid["psnr"] == interval([-1.0] * 6)
+    assert found["g12"].beside_control["psnr"] == interval([3.0] * 6)
+    assert found["g12"].beside_grid == found["large@6"].beside_grid == {}
 
 
 def test_what_is_faster_or_slower_than_every_control_has_none():

@@ -6,6 +6,7 @@ import pytest
 
 from hybridstitch.evaluation.candidates import grid, probes
 from hybridstitch.evaluation.time_model import TimeModel, error, fit, kinds
+from hybridstitch.evaluation.variants import PAPER
 from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.pairs.plans import make_plan
 from hybridstitch.pairs.recipe import Recipe
@@ -13,6 +14,7 @@ from hybridstitch.pairs.recipe import Recipe
 from .made_up_pair import COSTS
 
 DEMO = Recipe.load("demo")
+HELD = {"score": "change", "sketch": "held"}
 
 
 def test_made_up_costs_are_found_and_every_plan_is_told_exactly():
@@ -33,19 +35,19 @@ def test_made_up_costs_are_found_and_every_plan_is_told_exactly():
         ({"method": "srdiffusion", "steps": 9, "large_steps": 4, "residual": 2}, {"full": 4, "small": 5 + 1}),
         ({"method": "t-stitch", "steps": 9, "large_steps": 4}, {"full": 4, "small": 5}),
         (
-            {"steps": 12, "large_steps": 3, "hybrid_steps": 6, "refresh_every": 2},
+            {**PAPER, "steps": 12, "large_steps": 3, "hybrid_steps": 6, "refresh_every": 2, "residual": 3.0},
             {"full": 3 + 2, "hybrid@0.3": 4, "small": 3 + 3},
         ),
         (
-            {"steps": 9, "large_steps": 3, "hybrid_steps": 4, "score": "change", "residual": "off", "mask_ratio": 0.5},
+            {**PAPER, "steps": 9, "large_steps": 3, "hybrid_steps": 4, "score": "change", "mask_ratio": 0.5},
             {"full": 3, "hybrid@0.5": 4, "small": 2},
         ),
         (
-            {"steps": 9, "large_steps": 3, "hybrid_steps": 4, "score": "change", "residual": 2.0, "sketch": "held"},
+            {**PAPER, **HELD, "steps": 9, "large_steps": 3, "hybrid_steps": 4, "residual": 2.0},
             {"full": 3, "masked@0.3": 4, "small": 2 + 1},
         ),
         (
-            {"steps": 9, "large_steps": 3, "hybrid_steps": 6, "score": "change", "residual": 2.0, "sketch": "held"},
+            {**PAPER, **HELD, "steps": 9, "large_steps": 3, "hybrid_steps": 6, "residual": 2.0},
             {"full": 3, "masked@0.3": 6},
         ),
     ],

@@ -60,7 +60,10 @@ def test_quartiles_are_those_of_all_pictures():
 def test_a_variant_is_named_after_what_it_changes():
     assert (large_at(12).name, large_at(12).settings) == ("large@12", {"method": "large", "steps": 12})
     assert hybrid_at(0.5).name == "hybrid@0.5"
-    assert (paper_at(0.3).name, paper_at(0.3).settings["residual"]) == ("hybrid-paper@0.3", "off")
+    paper = paper_at(0.3, 28)
+    assert (paper.name, paper.settings["residual"], paper.settings["sketch"]) == ("hybrid-paper@0.3", "off", "small")
+    assert (paper.settings["large_steps"], paper.settings["hybrid_steps"]) == (6, 8)
+    assert [paper_at(0.3, steps).settings["hybrid_steps"] for steps in (1, 2)] == [0, 1]
     short = in_steps(hybrid_at(0.15), 12)
     assert (short.name, dict(short.settings)) == (
         "hybrid@0.15, 12 steps",

@@ -37,7 +37,7 @@ def path(tmp_path):
 def test_where_large_with_fewer_steps_is_best_that_is_what_comes_out(path):
     tuned = tune(make_session(MadeUpPair(by_steps), path), Target(speedup=2))
     assert tuned.method == "large"
-    assert tuned.settings == {"steps": 13, "guidance": 3.5, "grid": 0}
+    assert tuned.settings == {"steps": 13, "guidance": 5.0, "grid": 0}
     assert tuned.facts["speedup"] == pytest.approx(FULL / (0.05 + 13 * 0.04), abs=1e-3)
     assert tuned.facts["time_model_error"] == 0
     assert tuned.facts["complete"]

@@ -68,7 +68,7 @@ def test_of_two_that_keep_a_closeness_as_fast_as_each_other_the_simpler_is_chose
     ("others", "words"),
     [
         ([], "No method of two models keeps to it."),
-        (["hybrid"], "The best of two models, hybrid, 28 steps: "),
+        (["hybrid"], "The best of two models, hybrid, 12 steps of 28: "),
     ],
 )
 def test_where_large_is_chosen_the_sentence_says_what_two_models_do(others, words):

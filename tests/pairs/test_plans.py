@@ -14,15 +14,15 @@ DEMO = Recipe.load("demo")
 
 def test_the_recipe_gives_what_is_not_said():
     plan = make_plan(DEMO)
-    settings = DEMO.methods["hybrid"]
+    settings = DEMO.settings("hybrid")
     assert plan.method == DEMO.defaults.method
-    assert plan.schedule.steps == DEMO.defaults.steps
+    assert plan.schedule.steps == settings["steps"]
     assert plan.schedule.large_until == settings["large_steps"]
     assert plan.guidance == DEMO.defaults.guidance
 
 
 def test_stage_lengths_scale_with_the_number_of_steps():
-    full, half = make_plan(DEMO), make_plan(DEMO, steps=DEMO.defaults.steps // 2)
+    full, half = make_plan(DEMO), make_plan(DEMO, steps=make_plan(DEMO).schedule.steps // 2)
     assert half.schedule.large_until == pytest.approx(full.schedule.large_until / 2, abs=0.51)
     assert half.schedule.hybrid_until == pytest.approx(full.schedule.hybrid_until / 2, abs=1.01)
 
@@ -52,6 +52,13 @@ def test_a_score_that_compares_two_large_steps_gets_them_in_any_number_of_steps(
     schedule = make_plan(held_in_12_steps(), steps=steps).schedule
     assert schedule.large_until >= min(2, steps)
     assert schedule.hybrid_until == steps
+
+
+def test_a_recipes_score_that_one_large_step_cannot_have_is_left_out_and_a_runs_own_is_refused():
+    assert make_plan(held_in_12_steps(), large_steps=2).score is Score.CHANGE
+    assert make_plan(held_in_12_steps(), large_steps=1).score is Score.GAP
+    with pytest.raises(HybridStitchError, match="score 'change' compares two large steps"):
+        make_plan(held_in_12_steps(), large_steps=1, score="change")
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3, 5])
@@ -113,7 +120,7 @@ def test_so_can_the_plan_of_every_method(method):
         ({"adaptive": 2.0}, "adaptive threshold must be between 0 and 1"),
         ({"adaptive": 0.1, "large_steps": 3}, "give it or stage lengths, not both"),
         ({"large_steps": 0}, "needs at least 1 large step"),
-        ({"large_steps": 20, "hybrid_steps": 20}, "do not fit into 28 steps"),
+        ({"large_steps": 20, "hybrid_steps": 20}, "do not fit into 12 steps"),
         ({"large_steps": 1, "score": "change"}, "needs at least 2 of them"),
         ({"method": "small", "mask_ratio": 0.2}, "method 'small' has no setting 'mask_ratio'; its settings: none"),
         ({"method": "t-stitch", "hybrid_steps": 2}, "has no setting 'hybrid_steps'"),

@@ -14,7 +14,8 @@ PROMPTS = [
     "a small dotted black circle below a large plain yellow square on a sand background",
     "a large plain green heart on a grey background",
 ]
-HYBRID = {"steps": 7, "large_steps": 2, "hybrid_steps": 3}
+HYBRID = {"steps": 7, "large_steps": 2, "hybrid_steps": 3, "score": "gap", "sketch": "small", "residual": 3.0}
+HYBRID |= {"refresh_every": 0, "grid": 0}
 
 
 def drawn(pipe, batch):
@@ -48,14 +49,14 @@ def counted(pipe, monkeypatch):
 
 def test_calls_are_bound_once_for_each_kind_of_step_and_memory_stays_where_it_is(pipe, counted):
     once = [("large", 256), ("large", 80), ("small", 256), ("vae_decoder", 0)]
-    (batch,) = [pipe.resolve(PROMPTS[:1], **HYBRID, refresh_every=2)]
+    (batch,) = [pipe.resolve(PROMPTS[:1], **{**HYBRID, "refresh_every": 2})]
     drawn(pipe, batch)
     assert counted == once
     (workspace,) = pipe._workspaces.values()
     state = {name: getattr(workspace.state, name) for name in STATE}
     tensors = [state, workspace.fresh, workspace.frozen, workspace.sides]
     addresses = [{name: tensor.data_ptr() for name, tensor in group.items()} for group in tensors]
-    drawn(pipe, pipe.resolve(PROMPTS[1:2], seed=4, **{**HYBRID, "hybrid_steps": 4}, guidance=5.0, residual=1.0))
+    drawn(pipe, pipe.resolve(PROMPTS[1:2], seed=4, **{**HYBRID, "hybrid_steps": 4, "residual": 1.0}, guidance=5.0))
     assert counted == once  # another draw of the same shape
     assert [{name: tensor.data_ptr() for name, tensor in group.items()} for group in tensors] == addresses
     drawn(pipe, pipe.resolve(PROMPTS[:1], **HYBRID, mask_ratio=0.5))

@@ -8,6 +8,7 @@ import torch
 from function_engine import Tampered
 
 from hybridstitch import Failure, HybridStitch, HybridStitchError, Picture
+from hybridstitch.method.settings import settings_from
 from hybridstitch.pairs.plans import make_plan
 from hybridstitch.runtime.health import Health
 from hybridstitch.runtime.pictures import read_metadata, save_png
@@ -20,7 +21,7 @@ PROMPTS = [
     "a large dotted blue ring on a sand background",
     "a small plain white star above a large striped purple triangle on a navy background",
 ]
-QUICK = {"steps": 6, "large_steps": 2, "hybrid_steps": 2}
+QUICK = {"steps": 6, "large_steps": 2, "hybrid_steps": 2, "score": "gap", "sketch": "small", "refresh_every": 0}
 
 
 def same(picture, other) -> bool:
@@ -52,12 +53,13 @@ def test_a_run_goes_through_three_stages(pipe):
 
 
 @pytest.mark.parametrize(
-    "settings", [{}, {"residual": "off"}, {"refresh_every": 1}, {"score": "change"}, {"guidance": 1}]
+    "settings",
+    [{}, {"residual": "off"}, {"refresh_every": 1}, {"score": "change"}, {"guidance": 1}, {"sketch": "held"}],
 )
 def test_the_same_seed_gives_the_same_picture_alone_or_in_a_batch(pipe, settings):
-    together = pipe(PROMPTS, seed=20, **QUICK, **settings)  # five prompts: a batch of four and one of one
+    together = pipe(PROMPTS, seed=20, **{**QUICK, **settings})  # five prompts: a batch of four and one of one
     for index in (0, 3, 4):
-        alone = pipe(PROMPTS[index], seed=20 + index, **QUICK, **settings)
+        alone = pipe(PROMPTS[index], seed=20 + index, **{**QUICK, **settings})
         assert same(alone.images[0], together.images[index])
         assert torch.equal(alone.pictures[0].refined, together.pictures[index].refined)
 
@@ -102,7 +104,7 @@ def test_a_picture_says_how_it_was_made_and_can_be_drawn_again_from_it(pipe, tmp
     assert made["prompt"] == PROMPTS[1]
     assert made["seed"] == 9
     assert made["software"] == "hybridstitch-trt 1.2"
-    plan = {name: made[name] for name in ("steps", "guidance", "large_steps", "hybrid_steps", "mask_ratio", "residual")}
+    plan = settings_from(made)
     again = pipe(made["prompt"], negative_prompt=made["negative_prompt"], seed=made["seed"], size=made["size"], **plan)
     assert again.images[0].tobytes() == picture.image.tobytes()
     assert make_plan(pipe.recipe, made["method"], **plan) == picture.plan
@@ -254,7 +256,7 @@ def test_too_little_memory_is_told_in_one_line(pipe, monkeypatch):
     def full(*_, **__):
         raise MemoryError
 
-    monkeypatch.setattr("hybridstitch.runtime.drawing.EngineModels", full)
+    monkeypatch.setattr("hybridstitch.runtime.drawing.Sampler", full)
     with pytest.raises(HybridStitchError, match="not enough memory on cpu for 1 pictures of 128x128: draw fewer"):
         pipe(PROMPTS[0], **QUICK)
 
