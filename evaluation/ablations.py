@@ -192,6 +192,14 @@ ABLATIONS: dict[str, Callable[[int], list[Variant]]] = {
 """By name, of the recipe's number of steps; what a row does not name is as the recipe has it."""
 
 
+def sketch_said(pipe: HybridStitch, variant: Variant) -> Variant:
+    """The same plan, with the sketch among its settings where the recipe gives it: it belongs to a curve by that."""
+    if variant.method != "hybrid" or "sketch" in variant.settings:
+        return variant
+    (request,) = pipe.resolve(["a"], **variant.settings)
+    return variant.but(sketch=str(request.plan.sketch))
+
+
 def drawable(pipe: HybridStitch, variants: Sequence[Variant]) -> tuple[list[Variant], list[str]]:
     """Those that the engines take, and of the others why not.
 

@@ -54,7 +54,7 @@ def _curves(axes: Any, points: Sequence[tuple[EvalRow, Interval]]) -> None:
         )
         best = _frontier(list(zip(seconds, means, strict=True)))
         axes.plot(*zip(*best, strict=True), color=colour, linewidth=1.2, alpha=0.7)
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, ncol=3, loc="upper center", bbox_to_anchor=(0.5, -0.12))
 
 
 def _frontier(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:

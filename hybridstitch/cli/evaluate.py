@@ -113,6 +113,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
     ) as pipe:
         wanted = [*ablations.controls(steps), *asked]
         variants, refused = ablations.drawable(pipe, [each.but(**{**common, **each.settings}) for each in wanted])
+        variants = [ablations.sketch_said(pipe, each) for each in variants]
         for line in refused:
             print(f"left out: {line}", file=sys.stderr)
         records = Records(folder / "pictures.jsonl", pipe)
@@ -208,7 +209,7 @@ def _show(rows: list[EvalRow], title: str) -> None:
             cells += [_difference(row.beside_grid.get("all_right"), 100, 0)] if grid else []
             cells += [f"{row.frechet:.2f}"]
         table.add_row(*cells)
-    Console(width=max(100, Console().width)).print(table)
+    Console(width=max(132, Console().width)).print(table)
 
 
 def _difference(found: Any, scale: float, digits: int) -> str:

@@ -2,10 +2,10 @@ import pytest
 import torch
 
 from hybridstitch import HybridStitch
-from hybridstitch.evaluation.ablations import ABLATIONS, drawable, methods
+from hybridstitch.evaluation.ablations import ABLATIONS, drawable, methods, sketch_said
 from hybridstitch.evaluation.aids import ALONE, ORACLE, RANDOM, aided, draw
 from hybridstitch.evaluation.cases import Case
-from hybridstitch.evaluation.variants import HYBRID, PAPER
+from hybridstitch.evaluation.variants import HYBRID, LARGE, PAPER
 from hybridstitch.method.errors import HybridStitchError
 
 CASE = Case("a large red star on a navy background", 3)
@@ -51,6 +51,14 @@ def test_every_variant_of_every_comparison_can_be_resolved_and_names_differ(pipe
     for variants in (methods(28), *(make(28) for make in ABLATIONS.values())):
         assert drawable(pipe, variants) == (variants, [])
         assert len({variant.name for variant in variants}) == len(variants)
+
+
+def test_what_the_recipe_says_of_the_sketch_decides_the_curve_and_changes_no_plan(pipe):
+    said = sketch_said(pipe, HYBRID)
+    assert said.curve == "hybrid, held"
+    assert pipe.resolve(["a"], seed=1, **said.settings) == pipe.resolve(["a"], seed=1, **HYBRID.settings)
+    for whole in (LARGE, QUICK):
+        assert sketch_said(pipe, whole) is whole
 
 
 def test_in_few_steps_what_no_longer_differs_is_drawn_once_and_what_does_not_fit_is_left_out(pipe):
