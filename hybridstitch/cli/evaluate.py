@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 WITH_WORLD = "demo"
 """The pair whose captions and judge come along."""
-ABLATIONS = ("score", "mask-ratio", "stage-ends", "refresh", "residual", "steps", "grid")
+ABLATIONS = ("score", "keys", "mask-ratio", "stage-ends", "refresh", "residual", "grid", "sketch", "steps")
 MOST_CASES = 100_000
 
 
