@@ -93,6 +93,11 @@ def bench(arguments: argparse.Namespace) -> int:
     cases = _cases(arguments, recipe)
 
     quiet()
+    import diffusers.utils.logging
+    import transformers.utils.logging
+
+    for library in (diffusers, transformers):  # this command has a bar of its own
+        library.utils.logging.disable_progress_bar()
     from hybridstitch.evaluation.bench import RATIOS, BenchOptions
     from hybridstitch.evaluation.bench import bench as measure  # slow imports, after what can be refused without them
     from hybridstitch.evaluation.plots.bench import plot_bench
