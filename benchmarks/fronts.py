@@ -126,9 +126,7 @@ def http(engines: Path, *, max_queue: int) -> Iterator[Front]:
 @contextmanager
 def _server(command: Sequence[object], ready: str) -> Iterator[tuple[str, int]]:
     """A server on a free port, once it is ready; it is told to end by SIGTERM."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     words = [str(word) for word in (*command, "--port", port)]
     child = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     address = f"http://127.0.0.1:{port}"
@@ -139,6 +137,13 @@ def _server(command: Sequence[object], ready: str) -> Iterator[tuple[str, int]]:
         child.terminate()
         if child.wait(60):
             raise RuntimeError(f"{words[0]} ended with exit code {child.returncode}")
+
+
+def free_port() -> int:
+    """A port of this machine that nothing listens on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
 
 
 def _await(address: str, child: subprocess.Popen[bytes]) -> None:

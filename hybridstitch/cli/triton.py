@@ -59,6 +59,11 @@ def add_to(commands: Any) -> None:
         metavar="DIR|none",
         help="the virtual environment that the model runs in (default: this one); none: the server's own Python",
     )
+    parser.add_argument(
+        "--end-server",
+        action="store_true",
+        help="end the whole server when the model's process dies, for what restarts it: Triton itself does not",
+    )
     queue = add_queue(parser)
     queue.add_argument(
         "--timeout",
@@ -97,6 +102,7 @@ def triton(arguments: argparse.Namespace) -> None:
         max_batch=arguments.max_batch,
         max_delay=arguments.max_delay,
         timeout=arguments.timeout,
+        end_server=arguments.end_server,
     )
     gpus = arguments.gpus if arguments.gpus is not None else [] if backend.needs_gpu else None
     config = config_text(options, gpus=gpus, environment=environment, decoupled=arguments.decoupled)

@@ -22,6 +22,7 @@ from hybridstitch.runtime.serving.service import Service
 
 from .call import Call
 from .config import Options
+from .lifeline import end_with_server, hold_lifeline
 
 RESPONDERS = 4
 """Threads in which pictures become files and responses."""
@@ -41,6 +42,7 @@ class TritonPythonModel:
         parameters = {key: value["string_value"] for key, value in config["parameters"].items()}
         self._decoupled = bool(config.get("model_transaction_policy", {}).get("decoupled"))
         device = f"cuda:{args['model_instance_device_id']}" if args["model_instance_kind"] == "GPU" else None
+        end_with_server()
         _require_arrays()
         try:
             self._options = options = Options.of(parameters)
@@ -58,6 +60,7 @@ class TritonPythonModel:
         except (HybridStitchError, TypeError, ValueError) as error:
             raise pb_utils.TritonModelException(str(error)) from None
         self._responders = ThreadPoolExecutor(RESPONDERS, thread_name_prefix="respond")
+        self._let_go = hold_lifeline() if options.end_server else None
 
     def execute(self, requests: Sequence[Any]) -> None:
         """Take requests in; each gets its response later, also when it is refused."""
@@ -69,6 +72,8 @@ class TritonPythonModel:
         """Finish what was taken; Triton sends nothing any more."""
         self._service.close()
         self._responders.shutdown()
+        if self._let_go is not None:
+            self._let_go()
 
     def _png(self, picture: Picture) -> bytes:
         return encode_png(picture.image, settings_of(picture, self._pair, self._options.backend, our_version()))

@@ -18,7 +18,7 @@ class Options:
     """What a model of the repository draws with; see `Service.load`.
 
     engines: a folder; one that is relative lies in the model's own. timeout: seconds that a picture may take at most,
-    its wait included; None: any.
+    its wait included; None: any. end_server: whether the server ends when the model's process dies.
     """
 
     pair: str
@@ -29,15 +29,17 @@ class Options:
     max_batch: int | None = None
     max_delay: float = 0.02
     timeout: float | None = None
+    end_server: bool = False
 
     def parameters(self) -> dict[str, str]:
         """As config.pbtxt has them: texts, of those that are set."""
-        return {name: str(value) for name, value in asdict(self).items() if value is not None}
+        return {name: str(value) for name, value in asdict(self).items() if value is not None and value is not False}
 
     @classmethod
     def of(cls, parameters: Mapping[str, str]) -> Options:
         """The options of a model's parameters; others are not looked at."""
         kinds = {"threads": int, "max_queue": int, "max_batch": int, "max_delay": float, "timeout": float}
+        kinds |= {"end_server": "True".__eq__}
         known = {name: text for name, text in parameters.items() if name in cls.__dataclass_fields__}
         values: dict[str, Any] = {name: kinds.get(name, str)(text) for name, text in known.items()}
         return cls(**values)

@@ -47,8 +47,11 @@ def test_instances_are_on_the_cpu_on_the_gpus_that_are_named_or_on_all():
 
 
 def test_what_the_model_reads_of_its_parameters_is_what_was_written():
-    options = Options(pair='a "b"', engines="/e", backend="torch", threads=2, max_batch=3, max_delay=0.5, timeout=9.0)
+    options = Options(
+        pair='a "b"', engines="/e", backend="torch", threads=2, max_batch=3, max_delay=0.5, timeout=9.0, end_server=True
+    )
     assert Options.of({**options.parameters(), "FORCE_CPU_ONLY_INPUT_TENSORS": "no"}) == options
+    assert "end_server" not in Options(pair="demo", engines="/e", backend="torch").parameters()
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Asks a Triton server with NVIDIA's own client; runs in the environment that has it.
 
-stdin: {"kind": "http" or "grpc", "url", "model", "requests": [{input: value}]}, all at once, a client for each.
+stdin: {"kind": "http" or "grpc", "url", "model", "requests": [{input: value}]}, all at once, a client for each;
+"microseconds", if it is there, is Triton's own timeout of each.
 stdout: for each request its outputs (of pictures the SHA-256 of their bytes) or {"error", "status"}; for a decoupled
 model (kind "stream") a list of them.
 """
@@ -54,7 +55,9 @@ def ask(asked, given):
         if asked["kind"] == "stream":
             return stream(client, library, asked, given)
         outputs = [library.InferRequestedOutput(name) for name in names]
-        result = client.infer(asked["model"], filled(library, given), outputs=outputs)
+        result = client.infer(
+            asked["model"], filled(library, given), outputs=outputs, timeout=asked.get("microseconds")
+        )
         return read(result, names)
     except InferenceServerException as error:
         return {"error": error.message(), "status": str(error.status())}

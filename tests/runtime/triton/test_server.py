@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -18,6 +19,7 @@ from urllib.request import urlopen
 import numpy as np
 import pytest
 
+from benchmarks import kills
 from hybridstitch import HybridStitch
 from hybridstitch.cli import main
 
@@ -51,7 +53,9 @@ class Triton:
                 time.sleep(0.2)
         pytest.fail(self.log.read_text()[-3000:])
 
-    def start_asking(self, kind: str, *requests: dict, model: str = "demo") -> subprocess.Popen:
+    def start_asking(
+        self, kind: str, *requests: dict, model: str = "demo", microseconds: int | None = None
+    ) -> subprocess.Popen:
         url = self.http if kind == "http" else self.grpc
         client = subprocess.Popen(
             [str(SERVER / "bin" / "python"), str(Path(__file__).with_name("client.py"))],
@@ -60,12 +64,13 @@ class Triton:
             text=True,
         )
         assert client.stdin is not None
-        json.dump({"kind": kind, "url": url, "model": model, "requests": requests}, client.stdin)
+        asked = {"kind": kind, "url": url, "model": model, "requests": requests, "microseconds": microseconds}
+        json.dump(asked, client.stdin)
         client.stdin.close()
         return client
 
-    def ask(self, kind: str, *requests: dict, model: str = "demo") -> list:
-        client = self.start_asking(kind, *requests, model=model)
+    def ask(self, kind: str, *requests: dict, **options: Any) -> list:
+        client = self.start_asking(kind, *requests, **options)
         assert client.stdout is not None
         return json.loads(client.stdout.read())
 
@@ -147,6 +152,14 @@ def test_a_full_queue_is_unavailable_and_the_others_are_drawn(triton):
     assert len(answers) - len(refused) >= 24
 
 
+@pytest.mark.parametrize("kind", ["http", "grpc"])
+def test_a_request_s_own_timeout_ends_it_as_unavailable_and_no_other(triton, drawn, kind):
+    (late,) = triton.ask(kind, {"prompt": STAR, "steps": 1000}, microseconds=200_000)
+    assert "no picture within 0.2 s" in late["error"]
+    assert late["status"] == ("503" if kind == "http" else "StatusCode.UNAVAILABLE")
+    assert triton.ask(kind, {"prompt": STAR, "seed": 1, **QUICK})[0]["image"] == drawn(1)
+
+
 def test_a_decoupled_model_tells_each_step_shows_previews_and_ends_with_the_picture(triton, drawn):
     (answers,) = triton.ask("stream", {"prompt": STAR, "seed": 1, "previews": 1, **QUICK}, model="demo_stream")
     *steps, picture = answers
@@ -174,14 +187,19 @@ def test_a_model_whose_process_died_is_not_healthy_by_the_probe(repository, tmp_
     try:
         server.wait()
         assert "demo is healthy: it drew a picture in " in server.probe()[1]
-        children = subprocess.run(
-            ["pgrep", "-P", str(server.process.pid)], capture_output=True, text=True, check=True
-        ).stdout.split()
-        for child in children:
-            os.kill(int(child), signal.SIGKILL)
+        for child in kills.children(server.process.pid):
+            os.kill(child, signal.SIGKILL)
         code, words = server.probe()
         assert code == 1
         assert words.startswith("demo is not healthy: ")
     finally:
         server.process.kill()
         server.process.wait()
+
+
+@pytest.mark.parametrize("times", [1, pytest.param(50, marks=pytest.mark.slow)])
+def test_whatever_is_killed_it_draws_again_by_itself_and_no_request_hangs(demo_engines, times):
+    with kills.triton(demo_engines) as front:
+        found = kills.endure(front, times, random.Random(0))
+    assert max(found["seconds"]) < kills.PATIENCE
+    assert len(found["seconds"]) == times
