@@ -3,8 +3,10 @@
 //   hybridstitch-server --port 8080 --threads 2
 //   curl -d 'prompt=a large red star on a navy background' -d seed=7 -d steps=20 localhost:8080/generate > star.png
 // 400: the request cannot be drawn. 503: try again later, or it is closing. 408: too late. 500: this one went wrong.
+// 411, 413, 415: it takes bodies of up to 64 KiB that say their length and are not compressed.
 // SIGTERM and Ctrl-C: finish every request that is there, refuse new ones, leave.
 #include <httplib.h>
+#include <netinet/tcp.h>
 #include <signal.h>
 
 #include <atomic>
@@ -83,10 +85,25 @@ struct Connections : httplib::ThreadPool {
 struct Server : httplib::Server {
     int bind(const std::string& host, int port) {  // 0: any; returns which, or -1
         const int bound = port == 0 ? bind_to_any_port(host) : (bind_to_port(host, port) ? port : -1);
+        const int seconds = 3;  // that a connection may say nothing; meanwhile the system keeps it, and no thread waits
+        ::setsockopt(svr_sock_, IPPROTO_TCP, TCP_DEFER_ACCEPT, &seconds, sizeof seconds);
         ::listen(svr_sock_, SOMAXCONN);  // cpp-httplib lets 5 connections wait to be accepted: a burst would be reset
         return bound;
     }
 };
+
+// cpp-httplib limits a body by its Content-Length alone, and not by what it unpacks to.
+httplib::Server::HandlerResponse check_body(const httplib::Request& request, httplib::Response& response) {
+    if (request.method == "GET" || request.method == "HEAD") return httplib::Server::HandlerResponse::Unhandled;
+    if (!request.has_header("Content-Length") || request.has_header("Transfer-Encoding")) {
+        refuse(response, 411, "say the Content-Length of the body");
+    } else if (request.has_header("Content-Encoding")) {
+        refuse(response, 415, "send the body uncompressed");
+    } else {
+        return httplib::Server::HandlerResponse::Unhandled;
+    }
+    return httplib::Server::HandlerResponse::Handled;
+}
 
 int run(Flags& flags, const sigset_t& stopping) {
     hybridstitch::Options options;
@@ -101,9 +118,10 @@ int run(Flags& flags, const sigset_t& stopping) {
 
     Server server;
     std::atomic<int> open{0};
-    // A thread for each request that draws or waits, and a few to say that the queue is full.
-    server.new_task_queue = [&] { return new Connections(options.max_queue + std::size_t{8}, open); };
+    // A thread for each request that draws or waits, and 128 for clients that are slow to ask, or hear of a full queue.
+    server.new_task_queue = [&] { return new Connections(options.max_queue + std::size_t{128}, open); };
     server.set_payload_max_length(64 * 1024);
+    server.set_pre_routing_handler(check_body);
     server.set_keep_alive_max_count(1);  // a picture takes longer than a new connection
     server.Post("/generate", [&](const auto& request, auto& response) { generate(service, request, response); });
     server.Get("/ready", [&](const auto&, auto& response) {

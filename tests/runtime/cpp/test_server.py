@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import random
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.parse import urlencode
@@ -15,6 +17,7 @@ from urllib.request import urlopen
 
 import pytest
 
+from benchmarks import kills
 from hybridstitch.cli import main
 
 from .conftest import ROOT
@@ -99,6 +102,7 @@ def test_two_hundred_at_once_get_what_run_draws_in_flat_memory_and_a_signal_lose
         assert [future.result() for future in wrong] == [(400, refusal)] * 5
         assert [future.result() for future in broken] == [(500, b"vae_decoder gave NaN or infinity\n")] * 5
 
+        set(pool.map(lambda _: server.ask(prompt=PROMPTS[0], steps="many"), range(500)))  # each thread has run once
         before = server.resident()
         assert list(pool.map(server.picture, range(200))) == answers
         assert server.resident() < before + 8, f"it had {before:.1f} MB, and now {server.resident():.1f} MB"
@@ -171,5 +175,64 @@ def test_a_flag_that_is_wrong_is_one_line(compiled, flags, words):
     assert (done.returncode, done.stderr) == (2, f"hybridstitch-server: {words}\n")
 
 
+def said(server: Server, *pieces: bytes) -> bytes:
+    """The beginning of what the server answers to bytes, of which it need not take all."""
+    host, _, port = server.url.removeprefix("http://").partition(":")
+    with socket.create_connection((host, int(port)), timeout=20) as connection:
+        with suppress(ConnectionError):
+            for piece in pieces:
+                connection.sendall(piece)
+        return connection.recv(4096)
+
+
+POST = b"POST /generate HTTP/1.1\r\nHost: pictures\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+
+
+@pytest.mark.parametrize(
+    ("header", "status"),
+    [
+        (b"Content-Length: 104857600", b"413"),
+        (b"Transfer-Encoding: chunked", b"411"),
+        (b"Transfer-Encoding: chunked\r\nContent-Length: 9", b"411"),
+        (b"X: no length", b"411"),
+        (b"Content-Length: 9\r\nContent-Encoding: gzip", b"415"),
+    ],
+)
+def test_a_body_that_is_large_compressed_or_of_no_known_length_is_refused(server, header, status):
+    assert said(server, POST + header + b"\r\n\r\n", b"prompt=a+").startswith(b"HTTP/1.1 " + status)
+
+
+@pytest.mark.parametrize(("connections", "word"), [(1000, b""), (100, b"POST /gen")], ids=["nothing", "half a line"])
+def test_connections_that_say_nothing_or_half_a_line_delay_nobody(server, connections, word):
+    """It hears each of them out for 5 s."""
+    host, _, port = server.url.removeprefix("http://").partition(":")
+    alone = max(seconds_of(server) for _ in range(3))
+    with ExitStack() as silent:
+        for _ in range(connections):
+            silent.enter_context(socket.create_connection((host, int(port)), timeout=20)).sendall(word)
+        crowded = min(seconds_of(server) for _ in range(3))
+    assert crowded < 2 * alone + 1
+
+
+def seconds_of(server: Server) -> float:
+    """How long a picture takes."""
+    start = time.monotonic()
+    assert server.picture(0)[0] == 200
+    return time.monotonic() - start
+
+
+@pytest.mark.slow
+def test_a_connection_that_says_nothing_is_closed(server):
+    assert said(server) == b""
+
+
+@pytest.mark.parametrize("times", [1, pytest.param(50, marks=pytest.mark.slow)])
+def test_after_a_kill_it_draws_again_under_a_supervisor_and_no_request_hangs(compiled, demo_engines, times):
+    with kills.cpp(demo_engines, compiled / "hybridstitch-server") as front:
+        found = kills.endure(front, times, random.Random(0))
+    assert max(found["seconds"]) < kills.PATIENCE
+    assert len(found["seconds"]) == times
+
+
 def test_the_example_stays_one_that_can_be_read():
-    assert len((ROOT / "runtime" / "cpp" / "example" / "server.cpp").read_text().splitlines()) <= 150
+    assert len((ROOT / "runtime" / "cpp" / "example" / "server.cpp").read_text().splitlines()) <= 175
