@@ -74,7 +74,7 @@ def test_too_little_memory_for_a_batch_fails_it_in_one_line(serve, ask, monkeypa
         raise MemoryError
 
     with monkeypatch.context() as patched:
-        patched.setattr("hybridstitch.runtime.drawing.EngineModels", full)
+        patched.setattr("hybridstitch.runtime.drawing.Sampler", full)
         with pytest.raises(NotDrawn, match="not enough memory on cpu for 1 pictures of 128x128: draw fewer"):
             service.generate(ask())
     assert service.generate(ask(1)).seed == 1

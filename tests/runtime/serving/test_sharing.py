@@ -26,10 +26,10 @@ def test_engines_that_round_otherwise_in_a_large_batch_draw_smaller_ones(pipe, a
 def test_a_batch_that_there_is_no_memory_for_is_not_drawn(pipe, ask, monkeypatch):
     begin = pipe._begin
 
-    def full(batch, watch, choose):
+    def full(batch, *how):
         if len(batch) > 2:
             raise MemoryError
-        return begin(batch, watch, choose)
+        return begin(batch, *how)
 
     monkeypatch.setattr(pipe, "_begin", full)
     sharing = Sharing(pipe.requests, None)

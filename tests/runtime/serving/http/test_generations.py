@@ -24,7 +24,7 @@ def test_a_prompt_alone_gives_one_picture_as_the_recipe_says(client, double):
     assert answer.status_code == 200
     assert image_of(answer.json()["data"][0]["b64_json"]).size == (128, 128)
     assert (answer.json()["size"], answer.json()["output_format"]) == ("128x128", "png")
-    assert double.taken[0].plan.schedule.steps == 28
+    assert double.taken[0].plan.schedule.steps == 12
 
 
 def test_n_pictures_have_seeds_that_follow_each_other(client, double):

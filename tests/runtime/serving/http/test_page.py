@@ -46,9 +46,9 @@ def test_a_prompt_that_is_typed_becomes_a_picture(ready, double):
     assert ready.get_attribute("#picture", "alt") == STAR
     assert ready.eval_on_selector("#picture", "image => image.naturalWidth") == 128
     assert ready.eval_on_selector_all("#strip i", "cells => cells.map(cell => cell.className)") == (
-        ["large"] * 6 + ["hybrid"] * 8 + ["small"] * 14
+        ["large"] * 5 + ["hybrid"] * 6 + ["small"]
     )
-    assert re.search(r"large stage\s*6 steps\s*[0-9.]+ s", ready.inner_text("#times"))
+    assert re.search(r"large stage\s*5 steps\s*[0-9.]+ s", ready.inner_text("#times"))
     assert re.search(r"Done in [0-9.]+ seconds", ready.text_content("#said"))
     assert f"seed {double.taken[0].seed}" in ready.inner_text("#step")
     assert double.taken[0].prompt == STAR
@@ -63,10 +63,10 @@ def test_the_stage_and_the_preview_are_seen_on_the_way(ready, double):
     double.step = halt
     ready.fill("#prompt", STAR)
     ready.click("#draw")
-    expect(ready.locator("#step")).to_have_text("step 9 of 28")
+    expect(ready.locator("#step")).to_have_text("step 9 of 12")
     assert ready.inner_text("#stage").startswith("Hybrid stage: the large model where it is hard")
     assert ready.text_content("#said") == ready.inner_text("#stage")
-    assert ready.get_attribute("#picture", "alt").startswith("Unfinished picture, step 7 of 28")
+    assert ready.get_attribute("#picture", "alt").startswith("Unfinished picture, step 9 of 12")
     assert ready.get_attribute("#strip", "aria-valuenow") == "9"
     assert ready.is_disabled("#draw")
     double.go.set()
@@ -90,24 +90,24 @@ def test_the_form_has_the_settings_of_the_method_and_sends_them(ready, double):
     ready.click("summary")
     names = "fields => fields.map(field => field.id)"
     assert len(ready.eval_on_selector_all("#settings :is(input, select)", names)) == 11
-    ready.fill("#num_inference_steps", "12")
+    ready.fill("#num_inference_steps", "14")
     ready.fill("#residual", "off")
     ready.fill("#seed", "0")
-    ready.select_option("#score", "change")
+    ready.select_option("#score", "gap")
     ready.select_option("#size", "160x96")
     ready.fill("#prompt", STAR)
     ready.click("#draw")
     ready.wait_for_selector("#times:not([hidden])")
     taken = double.taken[0]
-    assert (taken.seed, str(taken.size), taken.plan.schedule.steps) == (0, "160x96", 12)
-    assert (taken.plan.residual, taken.plan.score) == (None, "change")
+    assert (taken.seed, str(taken.size), taken.plan.schedule.steps) == (0, "160x96", 14)
+    assert (taken.plan.residual, taken.plan.score) == (None, "gap")
     ready.select_option("#method", "large")
     assert ready.eval_on_selector_all("#settings :is(input, select)", names) == [
         "num_inference_steps",
         "guidance_scale",
         "grid",
     ]
-    assert ready.input_value("#num_inference_steps") == "12"
+    assert ready.input_value("#num_inference_steps") == "14"
 
 
 def test_what_the_server_refuses_is_told_on_the_page(ready, double):
