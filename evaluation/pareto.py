@@ -56,11 +56,14 @@ def draw_pareto(tuned: Tuned, path: Path) -> None:
                 capsize=2,
                 label=method,
             )
-    large = [one for one in (*tuned.finalists, *tuned.curve) if one.candidate.method == "large"]
-    large.sort(key=lambda one: one.candidate.plan.schedule.steps)
-    if len(large) > 1:
+    for on_grid, line, label in ((False, "-", "control: large, fewer steps"), (True, "--", "large, on a grid")):
+        large = [one for one in (*tuned.finalists, *tuned.curve) if one.candidate.method == "large"]
+        large = [one for one in large if bool(one.candidate.plan.schedule.grid) is on_grid]
+        large.sort(key=lambda one: one.candidate.plan.schedule.steps)
+        if len(large) < 2:
+            continue
         took, close = [one.took for one in large], [one.closeness for one in large]
-        axes.plot(took, close, "-", color=COLOURS["large"], label="control: large, fewer steps", zorder=1)
+        axes.plot(took, close, line, color=COLOURS["large"], label=label, zorder=1)
         for one in large:
             axes.annotate(
                 str(one.candidate.plan.schedule.steps),
