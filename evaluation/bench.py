@@ -120,7 +120,8 @@ def contestants(pipe: HybridStitch, cases: Sequence[Drawn], options: BenchOption
     Raises:
         HybridStitchError: as `bench`.
     """
-    shared = {"guidance": options.guidance, "steps": options.steps}
+    asked = {"guidance": options.guidance, "steps": options.steps}
+    shared = {name: value for name, value in asked.items() if value is not None}
     every = options.steps or pipe.recipe.defaults.steps
     methods = [LARGE, SMALL, SRDIFFUSION, T_STITCH, HYBRID, *map(hybrid_at, options.ratios)]
     field = _Field([], {}, {})
@@ -137,8 +138,7 @@ def contestants(pipe: HybridStitch, cases: Sequence[Drawn], options: BenchOption
         _enter(field, large_at(fewer).but(guidance=options.guidance), pipe, cases)
         for variant in methods[1:]:
             _enter(field, in_steps(variant.but(**shared), fewer), pipe, cases)
-        paper = paper_at(PAPER_RATIO, fewer).but(guidance=options.guidance)
-        _enter(field, in_steps(paper, fewer), pipe, cases)
+        _enter(field, in_steps(paper_at(PAPER_RATIO, fewer).but(**{**shared, "steps": fewer}), fewer), pipe, cases)
     return field
 
 

@@ -56,6 +56,13 @@ def test_every_row_names_the_steps_in_which_large_takes_as_long(bench_report):
     assert fewer["seconds"] == bench_report.as_dict()["methods"][fewer["same_as"]]["seconds"]
 
 
+def test_asked_for_nothing_each_method_has_the_recipes_steps_and_the_papers_plan_all_of_them(pipe):
+    plans = contestants(pipe, DEMO_CASES[:1], BenchOptions()).plans
+    assert plans["large"].schedule.steps == plans["hybrid-paper@0.3"].schedule.steps == 28
+    assert plans["hybrid"].schedule.steps == pipe.recipe.settings("hybrid")["steps"]
+    assert plans["hybrid-paper@0.3, 12 steps"].schedule.steps == 12
+
+
 def test_two_names_of_one_plan_are_drawn_once(bench_report):
     rows = {row.name: row for row in bench_report.rows}
     assert rows["hybrid@0.3"].same_as == "hybrid"
