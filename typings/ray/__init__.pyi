@@ -1,0 +1,9 @@
+"""What is used of Ray, which is an extra of its own: types are checked where it is not installed as well."""
+
+from typing import Any
+
+from . import serve as serve
+
+def init(**options: Any) -> Any: ...
+def shutdown() -> None: ...
+def cluster_resources() -> dict[str, float]: ...
