@@ -227,7 +227,7 @@ def _enter(field: _Field, variant: Variant, pipe: HybridStitch, cases: Sequence[
 
 def _add_controls(field: _Field, pipe: HybridStitch, cases: Sequence[Drawn], steps: set[int]) -> None:
     """Rows of the large model alone, in the steps that were found."""
-    guidance = field.variants[0].settings["guidance"]
+    guidance = field.variants[0].settings.get("guidance")
     for count in sorted(steps, reverse=True):
         control = large_at(count).but(guidance=guidance)
         if control.name not in field.plans:
