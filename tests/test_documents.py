@@ -1,9 +1,11 @@
 """Documents say what the code does."""
 
 import argparse
+import json
 import re
 import tomllib
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pytest
@@ -121,3 +123,13 @@ def test_the_guide_to_scale_names_every_option_of_capacity_and_no_other():
     text = (ROOT / "docs" / "scale.md").read_text()
     rows = set(re.findall(r"--[a-z][a-z0-9-]+", "".join(re.findall(r"^\| (`--[^|]*) \|", text, re.M))))
     assert rows == flags(commands(parser())["capacity"])
+
+
+def test_the_guide_to_serving_tells_what_the_kills_measured():
+    text = (ROOT / "docs" / "serving.md").read_text()
+    fronts = json.loads((ROOT / "benchmarks" / "results" / "kills.json").read_text())["fronts"]
+    for title, name in (("HTTP", "http"), ("C++", "cpp"), ("Triton", "triton")):
+        row, found = re.findall(rf"^\| {re.escape(title)} \|.* s \|.*$", text, re.M), fronts[name]
+        seconds = f"{median(found['seconds']):.1f} s | {max(found['seconds']):.1f} s"
+        counts = f"{found['asked']} | {found['drawn']} | {found['asked'] - found['drawn']} | 0 |"
+        assert any(f"| {seconds} | {counts}" in line for line in row), (title, seconds, counts)
