@@ -138,7 +138,7 @@ def contestants(pipe: HybridStitch, cases: Sequence[Drawn], options: BenchOption
         _enter(field, large_at(fewer).but(guidance=options.guidance), pipe, cases)
         for variant in methods[1:]:
             _enter(field, in_steps(variant.but(**shared), fewer), pipe, cases)
-        _enter(field, in_steps(paper_at(PAPER_RATIO, fewer).but(**{**shared, "steps": fewer}), fewer), pipe, cases)
+        _enter(field, in_steps(paper_at(PAPER_RATIO, fewer).but(guidance=options.guidance), fewer), pipe, cases)
     return field
 
 

@@ -18,7 +18,7 @@ from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.method.progress import Progress
 from hybridstitch.pairs.plans import make_plan
 
-from .candidates import SIMPLICITY, Candidate, control_curve, grid, priced, spread, within
+from .candidates import Candidate, control_curve, grid, priced, spread, within
 from .search import Found, affordable, draws, halve, rungs
 from .session import Session
 from .time_model import TimeModel, error
@@ -176,10 +176,11 @@ def _begin_with(session: Session, target: Target, pool: Sequence[Candidate], ref
     before = session.journal.find("begun", name, 0)
     if before is None:
         cases, each = len(session.searched), mean(candidate.predicted for candidate in pool)
-        finals = (len(SIMPLICITY) * (OF_METHOD + 1) * each + reference) * (len(session.compared) + 1)
+        kinds = len({candidate.kind for candidate in pool})
+        finals = (kinds * (OF_METHOD + 1) * each + reference) * (len(session.compared) + 1)
         seconds = max(session.left(LEAST_SHARE), min(session.left(MOST_SHARE), session.left() - finals))
         most = affordable(len(pool), cases, FINALISTS, int((seconds - cases * reference) / each))
-        least = OF_METHOD * len({candidate.kind for candidate in pool})  # if that is too many, the clock ends it
+        least = OF_METHOD * kinds  # if that is too many, the clock ends it
         before = session.journal.add("begun", name, 0, candidates=max(least, most))
     return before["candidates"]
 

@@ -117,8 +117,6 @@ class Service:
         Raises:
             QueueFull, Closed: at once. HybridStitchError: a number out of range.
         """
-        previews = whole("previews", previews, range(4))
-        timeout = None if timeout is None else finite("timeout", timeout)
         ticket = Ticket(
             request, timeout=timeout, on_update=on_update, previews=previews, withdraw=self._worker.withdraw
         )

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from PIL import Image
 
+from hybridstitch.method.numbers import finite, whole
 from hybridstitch.runtime.request import Request
 from hybridstitch.runtime.result import Picture
 
@@ -38,8 +39,8 @@ OnUpdate = Callable[[Update], None]
 class Ticket:
     """A request that a service has taken. All of it may be used from any thread.
 
-    request: what was asked for. arrived, deadline: by time.monotonic(). future: its answer, for code that waits for
-    many.
+    request: what was asked for. previews: how many updates are to have one. arrived, deadline: by time.monotonic().
+    future: its answer, for code that waits for many.
     """
 
     def __init__(
@@ -53,9 +54,14 @@ class Ticket:
     ) -> None:
         """
         Args:
-            timeout: seconds until it is given up. previews: how many updates have a preview, evenly spread.
+            timeout: seconds until it is given up. previews: how many updates have a preview, evenly spread; 0 to 3.
             withdraw: called when it is cancelled, to take it out of the queue.
+
+        Raises:
+            HybridStitchError: a number out of range.
         """
+        self.previews = whole("previews", previews, range(4))
+        timeout = None if timeout is None else finite("timeout", timeout)
         self.request, self.arrived = request, time.monotonic()
         self.future: Future[Picture] = Future()
         self.future.set_running_or_notify_cancel()  # it is cancelled here alone, not through the future
@@ -63,7 +69,7 @@ class Ticket:
         self.deadline = math.inf if timeout is None else self.arrived + timeout
         self._cancelled = False
         self._step, self._steps = 0, request.plan.schedule.steps
-        self._previews = {math.ceil(self._steps * (k + 1) / (previews + 1)) for k in range(previews)}
+        self._shown = {math.ceil(self._steps * (k + 1) / (self.previews + 1)) for k in range(self.previews)}
 
     def result(self, timeout: float | None = None) -> Picture:
         """Wait for the picture.
@@ -102,7 +108,7 @@ class Ticket:
         return None
 
     def wants_preview(self, step: int) -> bool:
-        return self._on_update is not None and step in self._previews
+        return self._on_update is not None and step in self._shown
 
     def update(self, step: int, stage: str, preview: Image.Image | None = None) -> NotDrawn | None:
         """Tell the caller how far it is; what the callback raises is this request's failure."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import threading
 import time
@@ -13,14 +12,13 @@ from hybridstitch.runtime.pipeline import HybridStitch
 from hybridstitch.runtime.result import Picture
 from hybridstitch.runtime.timing import Stopwatch
 
+from .answering import answer, tell
 from .batch import RunningBatch
 from .errors import Closed, ServingError
 from .observer import Observer
 from .queue import Batch, Entry, Queue
 from .readiness import Readiness, draw_a_little
 from .ticket import Ticket
-
-logger = logging.getLogger(__name__)
 
 RECHECK = 5.0
 """Seconds between two self-checks of a service that is not ready and has nothing to draw."""
@@ -156,15 +154,7 @@ class Worker:
             self._answer(ticket, Closed("the service closed before the request's turn came"))
 
     def _answer(self, ticket: Ticket, outcome: Picture | ServingError) -> None:
-        if isinstance(outcome, ServingError):
-            self._observe("failed", ticket.request, outcome.kind)
-            ticket.future.set_exception(outcome)
-        else:
-            self._observe("finished", ticket.request, time.monotonic() - ticket.arrived)
-            ticket.future.set_result(outcome)
+        answer(ticket, outcome, self.observer)
 
     def _observe(self, hook: str, *told: Any) -> None:
-        try:
-            getattr(self.observer, hook, lambda *_told: None)(*told)
-        except Exception:
-            logger.exception("the observer's %s failed", hook)
+        tell(self.observer, hook, *told)

@@ -128,11 +128,12 @@ def write_component(folder: Path, *, seed: int = 0) -> Path:
     return folder
 
 
-def name_hashes(export: Path) -> None:
+def name_hashes(export: Path, pair: str = "mini") -> None:
     """In pair.json, as export does last."""
+    (export / "assets").mkdir(exist_ok=True)
     graphs = {path.parent.name: json.loads(path.read_text()) for path in export.glob("*/graph.json")}
     hashes = {name: {key: graph[key] for key in ("graph_sha256", "weights_sha256")} for name, graph in graphs.items()}
-    (export / "assets" / "pair.json").write_text(json.dumps({"pair": "mini", "hashes": hashes}))
+    (export / "assets" / "pair.json").write_text(json.dumps({"pair": pair, "hashes": hashes}))
 
 
 def make_model(names: tuple[list[str], list[str]], weight_file: Path) -> onnx.ModelProto:

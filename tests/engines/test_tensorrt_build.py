@@ -31,7 +31,7 @@ from hybridstitch.pairs.recipe import Recipe
 
 from ..models.architectures import ARCHITECTURES
 from ..models.checkpoints import recipe_of, save_checkpoint
-from .handmade import make_recipe, open_engine, write_export
+from .handmade import make_recipe, name_hashes, open_engine, write_export
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("tensorrt_rtx") is None, reason="needs the rtx extra")
 REPOSITORY = Path(__file__).parents[2]
@@ -66,6 +66,7 @@ def test_a_transformer_with_dual_attention_builds_with_full_and_masked_profiles(
     recipe = recipe_of(checkpoint, checkpoint, profiles={"sizes": ["16x16"], "token_bucket": 2})
     component = transformer(checkpoint, "large", text_shape(checkpoint, 16), torch.float32, keeps_keys=True)
     export_component(component, tmp_path / "onnx" / "large", digests=Digests(tmp_path), report=silent)
+    name_hashes(tmp_path / "onnx", recipe.name)
     build_pair(recipe, tmp_path / "onnx", tmp_path / "plans", "tensorrt_rtx", options=ONE)
     manifest = Store(tmp_path / "plans").manifest("large")
     assert "frozen_value.2" in manifest.inputs
@@ -95,6 +96,7 @@ def test_a_model_of_sd3_medium_s_width_builds_in_bfloat16_with_full_and_masked_p
     recipe = recipe_of(checkpoint, checkpoint, dtype="bfloat16", profiles=profiles, defaults={"size": "128x128"})
     component = transformer(checkpoint, "large", text_shape(checkpoint, 16), torch.bfloat16, keeps_keys=True)
     export_component(component, tmp_path / "onnx" / "large", digests=Digests(tmp_path), report=silent)
+    name_hashes(tmp_path / "onnx", recipe.name)
     build_pair(recipe, tmp_path / "onnx", tmp_path / "plans", "tensorrt_rtx", options=ONE)
     manifest = Store(tmp_path / "plans").manifest("large")
     assert {spec.dtype for name, spec in manifest.inputs.items() if name != "timestep"} == {"bfloat16"}

@@ -47,4 +47,11 @@ def test_srdiffusion_calls_the_large_model_for_the_first_steps_and_then_the_smal
 
 def test_hybrid_freezes_once_between_the_large_and_the_hybrid_stage():
     expected = ["large"] * 2 + ["small", "freeze"] + ["hybrid"] * 3 + ["small"] * 2  # the extra call measures the gap
-    assert calls("hybrid", large_steps=2, hybrid_steps=3) == expected
+    settings = {"refresh_every": 0, "score": "gap", "sketch": "small"}
+    assert calls("hybrid", large_steps=2, hybrid_steps=3, **settings) == expected
+
+
+def test_held_tokens_need_the_small_model_for_the_steps_alone_that_it_draws():
+    expected = ["large"] * 2 + ["freeze"] + ["masked"] * 3 + ["small"] * 2
+    settings = {"refresh_every": 0, "score": "change", "sketch": "held", "residual": "off"}
+    assert calls("hybrid", large_steps=2, hybrid_steps=3, **settings) == expected

@@ -16,10 +16,10 @@ from typing import Any, Self
 
 from ray.exceptions import NodeDiedError, ObjectLostError, RayActorError, WorkerCrashedError
 
-from hybridstitch.method.numbers import finite, whole
 from hybridstitch.pairs.recipe import Recipe
 from hybridstitch.runtime.request import Request, Requests
 from hybridstitch.runtime.result import Picture
+from hybridstitch.runtime.serving.answering import answer, tell
 from hybridstitch.runtime.serving.errors import Cancelled, Closed, NotDrawn, QueueFull, ServingError, TimedOut
 from hybridstitch.runtime.serving.observer import Observer
 from hybridstitch.runtime.serving.ticket import OnUpdate, Ticket, Update
@@ -38,7 +38,6 @@ class _Errand:
     """A ticket on its way. reached: the step that its caller was told last. task: what brings it to its answer."""
 
     ticket: Ticket
-    previews: int
     reached: int = -1
     task: asyncio.Task[None] | None = None
 
@@ -89,8 +88,6 @@ class RayService:
         Raises:
             QueueFull, Closed: at once. HybridStitchError: a number out of range.
         """
-        previews = whole("previews", previews, range(4))
-        timeout = None if timeout is None else finite("timeout", timeout)
         ticket = Ticket(request, timeout=timeout, on_update=on_update, previews=previews, withdraw=self._withdraw)
         try:
             with self._lock:
@@ -98,12 +95,12 @@ class RayService:
                     raise Closed("the service is closed: it takes no more requests")
                 if (waiting := self.waiting) >= self._max_queue:
                     raise QueueFull(f"the queue is full: {waiting} requests wait; try again later")
-                self._errands[ticket] = _Errand(ticket, previews)
+                self._errands[ticket] = _Errand(ticket)
                 asyncio.run_coroutine_threadsafe(self._serve(self._errands[ticket]), self._loop)
         except ServingError as error:
-            self._observe("refused", error.kind)
+            tell(self.observer, "refused", error.kind)
             raise
-        self._observe("queued", request)
+        tell(self.observer, "queued", request)
         return ticket
 
     def generate(self, request: Request, **options: Any) -> Picture:
@@ -166,7 +163,7 @@ class RayService:
         finally:
             with self._lock:
                 del self._errands[errand.ticket]
-            self._answer(errand.ticket, outcome)
+            answer(errand.ticket, outcome, self.observer)
 
     async def _outcome(self, errand: _Errand) -> Picture | ServingError:
         try:
@@ -182,7 +179,7 @@ class RayService:
 
     async def _attempt(self, errand: _Errand) -> Picture | ServingError | None:
         """The answer of one replica; None: it has none to give, and another one is to be asked."""
-        stream: Any = self._draw.remote(errand.ticket.request, _left(errand.ticket), errand.previews)
+        stream: Any = self._draw.remote(errand.ticket.request, _left(errand.ticket), errand.ticket.previews)
         done = False
         try:
             async for news in stream:
@@ -198,17 +195,6 @@ class RayService:
             if not done:
                 stream.cancel()
         return None
-
-    def _answer(self, ticket: Ticket, outcome: Picture | ServingError) -> None:
-        if isinstance(outcome, ServingError):
-            self._observe("failed", ticket.request, outcome.kind)
-            ticket.future.set_exception(outcome)
-        else:
-            self._observe("finished", ticket.request, time.monotonic() - ticket.arrived)
-            ticket.future.set_result(outcome)
-
-    def _observe(self, hook: str, *told: Any) -> None:
-        getattr(self.observer, hook, lambda *_told: None)(*told)
 
 
 def _left(ticket: Ticket) -> float | None:

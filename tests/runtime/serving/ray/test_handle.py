@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from typing import Any
 
 import pytest
 
@@ -142,3 +143,19 @@ def test_closing_answers_what_was_taken_and_takes_no_more(pipe, ask):
     assert service.problem == "the service is closed"
     with pytest.raises(Closed):
         service.submit(ask())
+
+
+def test_an_observer_that_raises_costs_nobody_an_answer(pipe, ask):
+    class Broken:
+        def queued(self, _request):
+            raise RuntimeError("the log is full")
+
+        finished = failed = queued
+
+    replicas = Replicas(["picture"], [NotDrawn("its numbers")])
+    service = RayService(replicas, pipe.requests)
+    broken: Any = Broken()
+    service.observer = broken
+    assert service.submit(ask()).result(10) == "picture"
+    with pytest.raises(NotDrawn):
+        service.submit(ask()).result(10)
