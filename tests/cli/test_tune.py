@@ -44,7 +44,7 @@ def tune(demo_engines, short, tmp_path, monkeypatch, capsys):
 def test_a_schedule_a_plot_and_a_sentence_come_out_and_run_draws_by_the_schedule(
     tune, short, demo_engines, tmp_path, capsys
 ):
-    code, stdout, stderr = tune("--speedup", "1.2", "--minutes", "0.6", "--out", "fast.toml", "--plot", "pareto.png")
+    code, stdout, stderr = tune("--speedup", "1.2", "--minutes", "0.4", "--out", "fast.toml", "--plot", "pareto.png")
     assert code == 0, stderr
     schedule = read_schedule(tmp_path / "fast.toml")
     told = " ".join(stdout.split())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import itertools
+import shutil
 from pathlib import Path
 
 import pytest
@@ -23,15 +24,12 @@ from ..models.checkpoints import recipe_of, save_checkpoint
 from .running import run_onnx
 
 
-def test_a_float16_export_runs_in_onnx_runtime(checkpoints, tmp_path):
-    text = text_shape(checkpoints["small"], 16)
-    component = transformer(checkpoints["small"], "small", text, torch.float16, keeps_keys=False)
-    assert write_component(component, tmp_path / "small", digests=Digests(tmp_path), report=silent)
+def test_a_float16_export_runs_in_onnx_runtime(checkpoints, half):
     inputs = random_inputs(random_transformer(seed=1, **ARCHITECTURES["qk_norm"]), 3, 5)
     module = TokenTransformer.load(checkpoints["small"], keeps_keys=False, zero_text_tokens=16)
     expected = run_tokens(module, inputs)["velocity"]
     halves = {name: tensor if name == "timestep" else tensor.half() for name, tensor in inputs.items()}
-    velocity = run_onnx(tmp_path / "small", halves)["velocity"]
+    velocity = run_onnx(half, halves)["velocity"]
     assert velocity.dtype == torch.float16
     assert (velocity.float() - expected).norm() < 0.01 * expected.norm()
 
@@ -86,11 +84,27 @@ def test_a_conversion_tells_how_many_megabytes_of_all_are_done(checkpoints, tmp_
     assert done[-1] == (-(-size // 10**6),) * 2
 
 
+def contents(folder: Path) -> dict[Path, tuple[int, int, int]]:
+    """Which file each path is, when it was written, and its size; without the cache of digests."""
+    stats = {path: path.stat() for path in folder.rglob("*") if path.name != digests.CACHE}
+    return {path: (stat.st_ino, stat.st_mtime_ns, stat.st_size) for path, stat in stats.items()}
+
+
+@pytest.fixture(scope="module")
+def half(checkpoints, tmp_path_factory) -> Path:
+    """The small model in float16; not to be changed."""
+    folder = tmp_path_factory.mktemp("half") / "small"
+    write_small(checkpoints["small"], folder, torch.float16, silent)
+    return folder
+
+
 @pytest.mark.usefixtures("every_step_is_told")
 @pytest.mark.parametrize(("dtype", "doing"), [(torch.float32, "copying"), (torch.bfloat16, "converting")])
-def test_ctrl_c_in_the_middle_leaves_the_export_before_and_nothing_half_written(checkpoints, tmp_path, dtype, doing):
-    write_small(checkpoints["small"], tmp_path / "small", torch.float16, silent)
-    before = {path: path.stat() for path in tmp_path.rglob("*") if path.name != digests.CACHE}
+def test_ctrl_c_in_the_middle_leaves_the_export_before_and_nothing_half_written(
+    checkpoints, half, tmp_path, dtype, doing
+):
+    shutil.copytree(half, tmp_path / "small")
+    before = contents(tmp_path)
     partial: list[Path] = []
 
     def interrupt(now: Progress) -> None:
@@ -101,7 +115,7 @@ def test_ctrl_c_in_the_middle_leaves_the_export_before_and_nothing_half_written(
     with pytest.raises(KeyboardInterrupt):
         write_small(checkpoints["small"], tmp_path / "small", dtype, interrupt)
     assert len(partial) == 1
-    assert {path: path.stat() for path in tmp_path.rglob("*") if path.name != digests.CACHE} == before
+    assert contents(tmp_path) == before
 
 
 def test_vae_and_t5_stay_out_of_float16(checkpoints, tmp_path, monkeypatch):

@@ -29,9 +29,9 @@ def diffusers(pipe):
     [("128x128", 3.5, ""), ("160x96", 5.0, "a small green ring"), ("128x128", 1.0, "")],
 )
 def test_one_model_alone_draws_the_picture_of_diffusers(pipe, diffusers, role, size, guidance, negative):
-    ours = pipe(PROMPT, negative_prompt=negative, seed=11, steps=6, guidance=guidance, method=role, size=size)
+    ours = pipe(PROMPT, negative_prompt=negative, seed=11, steps=4, guidance=guidance, method=role, size=size)
     width, height = (int(side) for side in size.split("x"))
-    shared = {"height": height, "width": width, "num_inference_steps": 6, "guidance_scale": guidance}
+    shared = {"height": height, "width": width, "num_inference_steps": 4, "guidance_scale": guidance}
     latents = diffusers(role)(
         PROMPT,
         negative_prompt=negative,

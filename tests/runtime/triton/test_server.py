@@ -144,7 +144,7 @@ def test_what_does_not_fit_is_an_invalid_argument_in_our_words(triton, given, wo
 
 
 def test_a_full_queue_is_unavailable_and_the_others_are_drawn(triton):
-    answers = triton.ask("grpc", *({"prompt": STAR, "seed": seed, "steps": 28} for seed in range(40)))
+    answers = triton.ask("grpc", *({"prompt": STAR, "seed": seed, "steps": 10} for seed in range(40)))
     refused = [answer for answer in answers if "error" in answer]
     assert refused
     assert {answer["status"] for answer in refused} == {"StatusCode.UNAVAILABLE"}
@@ -173,7 +173,7 @@ def test_a_signal_lets_it_finish_what_it_has_taken(repository, tmp_path):
     server = Triton(repository, tmp_path / "log")
     server.wait()
     assert server.probe()[0] == 0
-    client = server.start_asking("grpc", *({"prompt": STAR, "seed": seed, "steps": 28} for seed in range(8)))
+    client = server.start_asking("grpc", *({"prompt": STAR, "seed": seed, "steps": 16} for seed in range(8)))
     time.sleep(2.0)
     server.process.send_signal(signal.SIGTERM)
     assert client.stdout is not None
@@ -197,7 +197,8 @@ def test_a_model_whose_process_died_is_not_healthy_by_the_probe(repository, tmp_
         server.process.wait()
 
 
-@pytest.mark.parametrize("times", [1, pytest.param(50, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("times", [1, 50])
 def test_whatever_is_killed_it_draws_again_by_itself_and_no_request_hangs(demo_engines, times):
     with kills.triton(demo_engines) as front:
         found = kills.endure(front, times, random.Random(0))
