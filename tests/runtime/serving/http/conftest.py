@@ -29,7 +29,7 @@ def served(front: Front, keys: Sequence[bytes] = ()) -> Iterator[str]:
     finally:
         server.should_exit = True
         thread.join(20)
-        assert not thread.is_alive()
+        assert not thread.is_alive(), (server.server_state.connections, server.server_state.tasks)
 
 
 def front_of(service, **options) -> Front:
