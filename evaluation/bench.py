@@ -137,7 +137,8 @@ def contestants(pipe: HybridStitch, cases: Sequence[Drawn], options: BenchOption
     if fewer < steps:
         _enter(field, large_at(fewer).but(guidance=options.guidance), pipe, cases)
         for variant in methods[1:]:
-            _enter(field, in_steps(variant.but(**shared), fewer), pipe, cases)
+            if field.plans[variant.name].schedule.steps != fewer:  # a recipe's method may have as many of its own
+                _enter(field, in_steps(variant.but(**shared), fewer), pipe, cases)
         _enter(field, in_steps(paper_at(PAPER_RATIO, fewer).but(guidance=options.guidance), fewer), pipe, cases)
     return field
 

@@ -61,6 +61,7 @@ def test_asked_for_nothing_each_method_has_the_recipes_steps_and_the_papers_plan
     assert plans["large"].schedule.steps == plans["hybrid-paper@0.3"].schedule.steps == 28
     assert plans["hybrid"].schedule.steps == pipe.recipe.settings("hybrid")["steps"]
     assert plans["hybrid-paper@0.3, 12 steps"].schedule.steps == 12
+    assert "hybrid, 12 steps" not in plans  # it has 12 by itself
 
 
 def test_two_names_of_one_plan_are_drawn_once(bench_report):
