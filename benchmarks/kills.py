@@ -54,12 +54,13 @@ class Kept:
     """A front that something keeps alive.
 
     ask: a picture's bytes; None: it was told that there is none. ready: what the front says of itself.
-    victims: the processes, of which one is killed; none while there are none.
+    victims: the processes, of which one is killed; none while there are none. port: of its HTTP, on 127.0.0.1.
     """
 
     ask: Callable[[], bytes | None]
     ready: Callable[[], bool]
     victims: Callable[[], list[int]]
+    port: int
 
 
 def endure(front: Kept, times: int, moments: random.Random) -> dict[str, Any]:
@@ -71,7 +72,7 @@ def endure(front: Kept, times: int, moments: random.Random) -> dict[str, Any]:
     Raises:
         RuntimeError: another picture, a request without an answer, or a front that says that it is ready and is not.
     """
-    _await(front, time.monotonic())
+    await_ready(front, time.monotonic())
     picture = front.ask()
     seconds: list[float] = []
     answers: list[bytes | None] = []
@@ -83,7 +84,7 @@ def endure(front: Kept, times: int, moments: random.Random) -> dict[str, Any]:
             os.kill(victims[number % len(victims)], signal.SIGKILL)
             killed = time.monotonic()
             asked.append(clients.submit(front.ask))
-            _await(front, killed)
+            await_ready(front, killed)
             if (again := front.ask()) is None:
                 raise RuntimeError("it says that it is ready, and does not draw")
             seconds.append(time.monotonic() - killed)
@@ -94,7 +95,8 @@ def endure(front: Kept, times: int, moments: random.Random) -> dict[str, Any]:
     return {"kills": times, "seconds": [round(each, 2) for each in seconds], "asked": len(answers), "drawn": drawn}
 
 
-def _await(front: Kept, since: float) -> None:
+def await_ready(front: Kept, since: float) -> None:
+    """Wait until it says that it is ready, up to `PATIENCE` from then on."""
     while not front.ready():
         if time.monotonic() > since + PATIENCE:
             raise RuntimeError(f"not ready within {PATIENCE:g} s")
@@ -139,7 +141,7 @@ def http(engines: Path) -> Iterator[Kept]:
         return answer and base64.b64decode(json.loads(answer)["data"][0]["b64_json"])
 
     with supervised([*command, "--engines", engines, "--port", port]) as kept:
-        yield Kept(ask, lambda: says_ready(f"http://127.0.0.1:{port}/ready"), lambda: children(kept.process.pid))
+        yield Kept(ask, lambda: says_ready(f"http://127.0.0.1:{port}/ready"), lambda: children(kept.process.pid), port)
 
 
 @contextmanager
@@ -153,7 +155,7 @@ def cpp(engines: Path, server: Path = ROOT / "build" / "cpp" / "hybridstitch-ser
         return answered(f"http://127.0.0.1:{port}/generate", body, "application/x-www-form-urlencoded")
 
     with supervised(command) as kept:
-        yield Kept(ask, lambda: says_ready(f"http://127.0.0.1:{port}/ready"), lambda: [kept.process.pid])
+        yield Kept(ask, lambda: says_ready(f"http://127.0.0.1:{port}/ready"), lambda: [kept.process.pid], port)
 
 
 @contextmanager
@@ -189,7 +191,7 @@ def triton(engines: Path) -> Iterator[Kept]:
         command = [TRITON / "server" / "tritonserver", f"--model-repository={folder}", "--allow-metrics=false"]
         command += ["--http-address=127.0.0.1", f"--http-port={port}", "--grpc-address=127.0.0.1"]
         with supervised([*command, f"--grpc-port={grpc}"]) as kept:
-            yield Kept(ask, ready, victims)
+            yield Kept(ask, ready, victims, port)
 
 
 @contextmanager

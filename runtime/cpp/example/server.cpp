@@ -8,13 +8,16 @@
 #include <httplib.h>
 #include <netinet/tcp.h>
 #include <signal.h>
+#include <sys/resource.h>
 
 #include <atomic>
 #include <charconv>
 #include <iostream>
 #include <map>
+#include <mutex>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "hybridstitch/runtime.hpp"
 
@@ -69,17 +72,27 @@ void generate(hybridstitch::Service& service, const httplib::Request& request, h
     }
 }
 
-// Counts the connections that are open, from their arrival, so that none is left unanswered at the end.
+// Counts the connections that are open, from their arrival, so that none is left unanswered at the end. The newest is
+// served first: thousands that say nothing, and end after a second of a thread each, then delay nobody for longer.
 struct Connections : httplib::ThreadPool {
     Connections(std::size_t threads, std::atomic<int>& counted) : ThreadPool(threads), open(counted) {}
     void enqueue(std::function<void()> serve) override {
         ++open;
-        ThreadPool::enqueue([this, serve = std::move(serve)] {
-            serve();
+        std::unique_lock lock(mutex);
+        arrived.push_back(std::move(serve));
+        lock.unlock();
+        ThreadPool::enqueue([this] {
+            std::unique_lock lock(mutex);
+            const auto newest = std::move(arrived.back());
+            arrived.pop_back();
+            lock.unlock();
+            newest();
             --open;
         });
     }
     std::atomic<int>& open;
+    std::mutex mutex;
+    std::vector<std::function<void()>> arrived;
 };
 
 struct Server : httplib::Server {
@@ -117,12 +130,17 @@ int run(Flags& flags, const sigset_t& stopping) {
     hybridstitch::Service service(options);
 
     Server server;
+    rlimit files{};
+    ::getrlimit(RLIMIT_NOFILE, &files);
+    files.rlim_cur = files.rlim_max;  // often 1,024 at first, which idle connections use up
+    ::setrlimit(RLIMIT_NOFILE, &files);
     std::atomic<int> open{0};
     // A thread for each request that draws or waits, and 128 for clients that are slow to ask, or hear of a full queue.
     server.new_task_queue = [&] { return new Connections(options.max_queue + std::size_t{128}, open); };
     server.set_payload_max_length(64 * 1024);
     server.set_pre_routing_handler(check_body);
     server.set_keep_alive_max_count(1);  // a picture takes longer than a new connection
+    server.set_keep_alive_timeout(1);    // seconds of a thread until the first byte
     server.Post("/generate", [&](const auto& request, auto& response) { generate(service, request, response); });
     server.Get("/ready", [&](const auto&, auto& response) {
         const std::string running = std::to_string(service.running()), waiting = std::to_string(service.waiting());

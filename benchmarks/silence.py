@@ -1,0 +1,108 @@
+"""Thousands of connections that send nothing, on each front: whether they stop a request, or make it slower.
+
+    python -m benchmarks.silence           10,000 connections to each front: http, cpp, triton
+
+The connections are opened, and a picture is drawn again and again beside them; each has the same bytes. Needs `make
+engines`, `make cpp` and `make triton-server`, and so many open files (`ulimit -n`) here and in the server.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import socket
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from rich.console import Console
+
+from benchmarks.kills import FRONTS, PATIENCE, Kept, await_ready
+from benchmarks.machine import save
+
+SPARE = 200
+"""Open files that this process needs besides the connections."""
+
+
+def beside(front: Kept, connections: int, pictures: int = 5) -> dict[str, Any]:
+    """What a picture takes alone and beside silent connections.
+
+    Returns:
+        Seconds of each picture alone and beside them, and how many connections stood at the end: a front may end those
+        that say nothing for too long.
+
+    Raises:
+        RuntimeError: a picture that is not drawn, or is another one. OSError: a connection that is refused.
+    """
+    await_ready(front, time.monotonic())
+    picture = front.ask()
+    alone = [_seconds(front, picture) for _ in range(pictures)]
+    with ExitStack() as silent:
+        opened = [_open(front, silent) for _ in range(connections)]
+        crowded = [_seconds(front, picture) for _ in range(pictures)]
+        standing = sum(not _ended(connection) for connection in opened)
+    return {
+        "connections": connections,
+        "standing": standing,
+        "alone": [round(each, 3) for each in alone],
+        "beside": [round(each, 3) for each in crowded],
+    }
+
+
+def _open(front: Kept, silent: ExitStack) -> socket.socket:
+    return silent.enter_context(socket.create_connection(("127.0.0.1", front.port), timeout=PATIENCE))
+
+
+def _ended(connection: socket.socket) -> bool:
+    connection.setblocking(False)
+    try:
+        return not connection.recv(1)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+
+
+def _seconds(front: Kept, picture: bytes | None) -> float:
+    start = time.monotonic()
+    if picture is None or front.ask() != picture:
+        raise RuntimeError("a picture that is not drawn, or is another one")
+    return time.monotonic() - start
+
+
+def allow(connections: int) -> None:
+    """Raise this process's limit of open files, and by that of the servers that it starts.
+
+    Raises:
+        RuntimeError: the system does not let it.
+    """
+    now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections + SPARE
+    if most != resource.RLIM_INFINITY and most < wanted:
+        raise RuntimeError(f"{connections} connections need {wanted} open files, and the system allows {most}")
+    if now < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--engines", type=Path, default=Path("build/demo/onnxruntime"))
+    parser.add_argument("--fronts", nargs="+", choices=FRONTS, default=list(FRONTS))
+    parser.add_argument("--connections", type=int, default=10_000)
+    parser.add_argument("--save", action="store_true", help="write benchmarks/results/silence.json")
+    options = parser.parse_args()
+    allow(options.connections)
+    found, console = {}, Console()
+    for name in options.fronts:
+        with FRONTS[name](options.engines.absolute()) as front:
+            found[name] = row = beside(front, options.connections)
+        alone, crowded = (f"{median(row[part]):.2f} s" for part in ("alone", "beside"))
+        console.print(f"{name}: {alone} alone, {crowded} beside {row['connections']} that say nothing")
+    if options.save:
+        save("silence", "benchmarks.silence", {"fronts": found})
+
+
+if __name__ == "__main__":
+    main()
