@@ -50,7 +50,7 @@ test: $(READY)  ## run the tests (under 8 minutes on 2 cores)
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-slow: $(READY)  ## run the tests that take longer
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow --timeout 7200
 
 test-ray: $(READY)  ## install Ray (360 MB) into .venv, and run the tests that start one
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[ray]'

@@ -16,7 +16,7 @@ from transformers import CLIPTokenizer
 from training.text import TextEncoders
 
 SHIFT = 3.0  # of the scheduler, as in Stable Diffusion 3
-GUIDANCE = 3.5
+GUIDANCE = 5.0
 MOST_BYTES = 24_000_000  # of a pair
 MOST_BYTES_A_FILE = 16_000_000
 
