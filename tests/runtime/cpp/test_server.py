@@ -130,8 +130,10 @@ def test_a_full_queue_is_a_503_at_once(compiled, environment, demo_engines, pict
 
 
 def waited_for(true: Callable[[], bool]) -> None:
-    """Wait until a condition holds."""
+    """Wait until a condition holds, for two minutes at most."""
+    end = time.monotonic() + 120
     while not true():
+        assert time.monotonic() < end
         time.sleep(0.01)
 
 
