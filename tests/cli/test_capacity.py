@@ -48,7 +48,7 @@ def test_shares_are_taken_from_a_file_or_from_the_command_line(capsys, here, mix
 
 def test_in_a_checkout_the_demo_pairs_measured_times_are_the_default(capsys):
     report = json.loads(called(capsys, "--rate", "20", "--p95", "10", "--json")[1])
-    assert report["service_times"]["command"].startswith("python -m benchmarks.service_times")
+    assert "python -m benchmarks.service_times" in report["service_times"]["command"]
     assert "hybrid-128x128" in report["mix"]
 
 
