@@ -243,13 +243,19 @@ def words_of(process: int) -> str:
 FRONTS: dict[str, Callable[[Path], AbstractContextManager[Kept]]] = {"http": http, "cpp": cpp, "triton": triton}
 
 
+def parser(document: str | None, result: str) -> argparse.ArgumentParser:
+    """The flags of a script that tries each front. result: the name of the file that it keeps."""
+    flags = argparse.ArgumentParser(description=document, formatter_class=argparse.RawDescriptionHelpFormatter)
+    flags.add_argument("--engines", type=Path, default=Path("build/demo/onnxruntime"))
+    flags.add_argument("--fronts", nargs="+", choices=FRONTS, default=list(FRONTS))
+    flags.add_argument("--save", action="store_true", help=f"write benchmarks/results/{result}.json")
+    return flags
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--engines", type=Path, default=Path("build/demo/onnxruntime"))
-    parser.add_argument("--fronts", nargs="+", choices=FRONTS, default=list(FRONTS))
-    parser.add_argument("--times", type=int, default=50)
-    parser.add_argument("--save", action="store_true", help="write benchmarks/results/kills.json")
-    options = parser.parse_args()
+    flags = parser(__doc__, "kills")
+    flags.add_argument("--times", type=int, default=50)
+    options = flags.parse_args()
     found, console = {}, Console()
     for name in options.fronts:
         with FRONTS[name](options.engines.absolute()) as front:

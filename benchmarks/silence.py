@@ -8,19 +8,18 @@ engines`, `make cpp` and `make triton-server`, and so many open files (`ulimit -
 
 from __future__ import annotations
 
-import argparse
 import resource
 import socket
 import time
 from contextlib import ExitStack
-from pathlib import Path
 from statistics import median
 from typing import Any
 
 from rich.console import Console
 
-from benchmarks.kills import FRONTS, PATIENCE, Kept, await_ready
+from benchmarks.kills import FRONTS, PATIENCE, Kept, await_ready, parser
 from benchmarks.machine import save
+from hybridstitch.runtime.serving.http.connections import allow_connections
 
 SPARE = 200
 """Open files that this process needs besides the connections."""
@@ -73,26 +72,21 @@ def _seconds(front: Kept, picture: bytes | None) -> float:
 
 
 def allow(connections: int) -> None:
-    """Raise this process's limit of open files, and by that of the servers that it starts.
+    """Let this process, and by that the servers that it starts, have so many open files.
 
     Raises:
         RuntimeError: the system does not let it.
     """
-    now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = connections + SPARE
-    if most != resource.RLIM_INFINITY and most < wanted:
-        raise RuntimeError(f"{connections} connections need {wanted} open files, and the system allows {most}")
-    if now < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
+    allow_connections()
+    wanted, room = connections + SPARE, resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if room != resource.RLIM_INFINITY and room < wanted:
+        raise RuntimeError(f"{connections} connections need {wanted} open files, and the system allows {room}")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--engines", type=Path, default=Path("build/demo/onnxruntime"))
-    parser.add_argument("--fronts", nargs="+", choices=FRONTS, default=list(FRONTS))
-    parser.add_argument("--connections", type=int, default=10_000)
-    parser.add_argument("--save", action="store_true", help="write benchmarks/results/silence.json")
-    options = parser.parse_args()
+    flags = parser(__doc__, "silence")
+    flags.add_argument("--connections", type=int, default=10_000)
+    options = flags.parse_args()
     allow(options.connections)
     found, console = {}, Console()
     for name in options.fronts:

@@ -6,6 +6,7 @@ import errno
 import itertools
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -62,7 +63,8 @@ def every_step_is_told(monkeypatch) -> None:
     def refuse(*_):
         raise OSError(errno.EXDEV, "Invalid cross-device link")
 
-    monkeypatch.setattr(digests.time, "monotonic", itertools.count(0, 10).__next__)
+    clock = itertools.count(0, 10).__next__
+    monkeypatch.setattr(digests, "time", SimpleNamespace(monotonic=clock))  # other threads keep the real one
     monkeypatch.setattr(files, "SMALL_FILE", 0)
     monkeypatch.setattr(files, "_clone", lambda *_: False)
     monkeypatch.setattr(files.os, "link", refuse)

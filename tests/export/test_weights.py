@@ -6,6 +6,7 @@ import contextlib
 import json
 import runpy
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -107,7 +108,8 @@ def test_a_file_that_cannot_be_linked_is_copied_with_progress(weights, tmp_path,
     monkeypatch.setattr(files, "SMALL_FILE", 0)
     monkeypatch.setattr(files, "_clone", lambda *_: False)
     monkeypatch.setattr(files.os, "link", refuse)
-    monkeypatch.setattr(digests.time, "monotonic", iter(range(0, 100, 10)).__next__)
+    clock = iter(range(0, 100, 10)).__next__
+    monkeypatch.setattr(digests, "time", SimpleNamespace(monotonic=clock))  # other threads keep the real one
     said: list[Progress] = []
     place(file, tmp_path / "copy", said.append)
     assert (tmp_path / "copy").read_bytes() == file.read_bytes()

@@ -14,10 +14,8 @@
 #include <charconv>
 #include <iostream>
 #include <map>
-#include <mutex>
 #include <string>
 #include <thread>
-#include <vector>
 
 #include "hybridstitch/runtime.hpp"
 
@@ -72,27 +70,17 @@ void generate(hybridstitch::Service& service, const httplib::Request& request, h
     }
 }
 
-// Counts the connections that are open, from their arrival, so that none is left unanswered at the end. The newest is
-// served first: thousands that say nothing, and end after a second of a thread each, then delay nobody for longer.
+// Counts the connections that are open, from their arrival, so that none is left unanswered at the end.
 struct Connections : httplib::ThreadPool {
     Connections(std::size_t threads, std::atomic<int>& counted) : ThreadPool(threads), open(counted) {}
     void enqueue(std::function<void()> serve) override {
         ++open;
-        std::unique_lock lock(mutex);
-        arrived.push_back(std::move(serve));
-        lock.unlock();
-        ThreadPool::enqueue([this] {
-            std::unique_lock lock(mutex);
-            const auto newest = std::move(arrived.back());
-            arrived.pop_back();
-            lock.unlock();
-            newest();
+        ThreadPool::enqueue([this, serve = std::move(serve)] {
+            serve();
             --open;
         });
     }
     std::atomic<int>& open;
-    std::mutex mutex;
-    std::vector<std::function<void()>> arrived;
 };
 
 struct Server : httplib::Server {
@@ -140,7 +128,7 @@ int run(Flags& flags, const sigset_t& stopping) {
     server.set_payload_max_length(64 * 1024);
     server.set_pre_routing_handler(check_body);
     server.set_keep_alive_max_count(1);  // a picture takes longer than a new connection
-    server.set_keep_alive_timeout(1);    // seconds of a thread until the first byte
+    server.set_keep_alive_timeout(0);  // one that the system hands over without a byte has had its seconds: 10 ms more
     server.Post("/generate", [&](const auto& request, auto& response) { generate(service, request, response); });
     server.Get("/ready", [&](const auto&, auto& response) {
         const std::string running = std::to_string(service.running()), waiting = std::to_string(service.waiting());

@@ -207,7 +207,7 @@ def test_a_body_that_is_large_compressed_or_of_no_known_length_is_refused(server
 
 @pytest.mark.parametrize(("connections", "word"), [(1000, b""), (100, b"POST /gen")], ids=["nothing", "half a line"])
 def test_connections_that_say_nothing_or_half_a_line_delay_nobody(server, connections, word):
-    """It hears each of them out for a second, and the newest first."""
+    """The system keeps those that say nothing; one that stops within its request has a thread for 5 s."""
     host, _, port = server.url.removeprefix("http://").partition(":")
     alone = max(seconds_of(server) for _ in range(3))
     with ExitStack() as silent:
@@ -238,4 +238,4 @@ def test_after_a_kill_it_draws_again_under_a_supervisor_and_no_request_hangs(com
 
 
 def test_the_example_stays_one_that_can_be_read():
-    assert len((ROOT / "runtime" / "cpp" / "example" / "server.cpp").read_text().splitlines()) <= 190
+    assert len((ROOT / "runtime" / "cpp" / "example" / "server.cpp").read_text().splitlines()) <= 175

@@ -269,7 +269,7 @@ def test_memory_stays_flat_over_many_requests(serve, pipe):
                 marks.append(tracemalloc.get_traced_memory()[0])
     finally:
         tracemalloc.stop()
-    assert marks[1] - marks[0] < 200_000
+    assert marks[1] - marks[0] < 100_000
 
 
 @pytest.mark.parametrize(

@@ -175,6 +175,7 @@ def test_a_signal_lets_it_finish_what_it_has_taken(repository, tmp_path):
     assert server.probe()[0] == 0
     client = server.start_asking("grpc", *({"prompt": STAR, "seed": seed, "steps": 16} for seed in range(8)))
     time.sleep(2.0)
+    assert client.poll() is None, "all was drawn before the signal"
     server.process.send_signal(signal.SIGTERM)
     assert client.stdout is not None
     answers = json.loads(client.stdout.read())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -29,7 +31,8 @@ def served(front: Front, keys: Sequence[bytes] = ()) -> Iterator[str]:
     finally:
         server.should_exit = True
         thread.join(20)
-        assert not thread.is_alive(), (server.server_state.connections, server.server_state.tasks)
+        stuck = sys._current_frames().get(thread.ident or 0)
+        assert not thread.is_alive(), "".join(traceback.format_stack(stuck))
 
 
 def front_of(service, **options) -> Front:
