@@ -82,12 +82,12 @@ class Double:
             picture = self._steps(ticket)
         except ServingError as error:
             observer.failed(ticket.request, error.kind)
-            ticket.future.set_exception(error)
+            ticket.settle(error)
         else:
             observer.began(1)
             observer.stage("large", 0.02)
             observer.finished(ticket.request, 0.5)
-            ticket.future.set_result(picture)
+            ticket.settle(picture)
 
     def _steps(self, ticket: Ticket) -> Picture:
         request, schedule = ticket.request, ticket.request.plan.schedule

@@ -19,10 +19,9 @@ def answer(ticket: Ticket, outcome: Picture | ServingError, observer: Observer |
     """Give a ticket its answer; the observer hears of it first."""
     if isinstance(outcome, ServingError):
         tell(observer, "failed", ticket.request, outcome.kind)
-        ticket.future.set_exception(outcome)
     else:
         tell(observer, "finished", ticket.request, time.monotonic() - ticket.arrived)
-        ticket.future.set_result(outcome)
+    ticket.settle(outcome)
 
 
 def tell(observer: Observer | None, hook: str, *told: Any) -> None:

@@ -96,7 +96,22 @@ class Ticket:
 
     def add_done_callback(self, call: Callable[[Ticket], object]) -> None:
         """Call with this ticket once it is over: at once if it is, else from a thread of the service."""
-        self.future.add_done_callback(lambda _future: call(self))
+        once = [(call, self)]  # a future keeps its callbacks: one that has been called is to hold nothing
+
+        def tell(_future: Future[Picture]) -> None:
+            call, ticket = once.pop()
+            call(ticket)
+
+        self.future.add_done_callback(tell)
+
+    def settle(self, outcome: Picture | ServingError) -> None:
+        """Give it its answer: for the service, which does so once. Whoever was told of its steps is let go, so that
+        nothing holds the picture in a circle once its caller has it."""
+        self._on_update = None
+        if isinstance(outcome, ServingError):
+            self.future.set_exception(outcome)
+        else:
+            self.future.set_result(outcome)
 
     def verdict(self) -> ServingError | None:
         """Why no more work is to be done for it; None: it is to go on."""
@@ -113,10 +128,11 @@ class Ticket:
     def update(self, step: int, stage: str, preview: Image.Image | None = None) -> NotDrawn | None:
         """Tell the caller how far it is; what the callback raises is this request's failure."""
         self._step = step
-        if self._on_update is None:
+        on_update = self._on_update
+        if on_update is None:
             return None
         try:
-            self._on_update(Update(step, self._steps, stage, preview))
+            on_update(Update(step, self._steps, stage, preview))
         except BaseException as error:  # also an exit: it must not end the thread that draws for others
             failure = NotDrawn(f"the request's on_update raised {type(error).__name__}: {error}")
             failure.__cause__ = error
