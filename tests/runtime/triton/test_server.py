@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -31,13 +32,14 @@ pytestmark = pytest.mark.skipif(not (MODEL / "ready").exists(), reason="no Trito
 
 
 class Triton:
-    """A server on the repository; ports of its own."""
+    """A server on the repository; ports of its own. within: a command to run it in. options: more of its own."""
 
-    def __init__(self, repository: Path, log: Path) -> None:
+    def __init__(self, repository: Path, log: Path, *options: str, within: Sequence[str] = ()) -> None:
         self.repository, self.log = repository, log
         with socket.create_server(("127.0.0.1", 0)) as first, socket.create_server(("127.0.0.1", 0)) as second:
             self.http, self.grpc = (f"127.0.0.1:{each.getsockname()[1]}" for each in (first, second))
-        command = [str(SERVER / "tritonserver"), f"--model-repository={repository}", "--allow-metrics=false"]
+        command = [*within, str(SERVER / "tritonserver"), f"--model-repository={repository}", "--allow-metrics=false"]
+        command += options
         for kind, address in (("http", self.http), ("grpc", self.grpc)):
             command += [f"--{kind}-address=127.0.0.1", f"--{kind}-port={address.rpartition(':')[2]}"]
         with log.open("wb") as file:
@@ -193,6 +195,31 @@ def test_a_model_whose_process_died_is_not_healthy_by_the_probe(repository, tmp_
         code, words = server.probe()
         assert code == 1
         assert words.startswith("demo is not healthy: ")
+    finally:
+        server.process.kill()
+        server.process.wait()
+
+
+@pytest.mark.slow
+def test_as_a_container_s_first_process_it_ends_after_its_exit_timeout(demo_engines, tmp_path):
+    container = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
+    if subprocess.run([*container, "true"], check=False).returncode:
+        pytest.skip("no process namespace can be made here")
+    made = ["triton", "--pair", "demo", "--engines", str(demo_engines), "--out", str(tmp_path / "models")]
+    assert main([*made, "--environment", str(MODEL), "--threads", "1", "--end-server"]) == 0
+    server = Triton(tmp_path / "models", tmp_path / "log", "--exit-timeout-secs=3", within=container)
+    try:
+        server.wait()
+        client = server.start_asking("http", {"prompt": STAR, "seed": 1, "steps": 100})
+        time.sleep(2.0)
+        assert client.poll() is None, "it was drawn before the kill"
+        (first,) = kills.children(server.process.pid)
+        for stub in (child for child in kills.children(first) if "python_backend_stub" in kills.words_of(child)):
+            os.kill(stub, signal.SIGKILL)
+        killed = time.monotonic()
+        assert server.process.wait(30) == 1
+        assert time.monotonic() - killed > 2.5
+        client.wait(30)
     finally:
         server.process.kill()
         server.process.wait()
