@@ -1,5 +1,10 @@
 """The server's end, where it does not come by a signal."""
 
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
 import pytest
 
 from hybridstitch.method.errors import HybridStitchError
@@ -7,6 +12,8 @@ from hybridstitch.pairs.recipe import Recipe
 from hybridstitch.runtime.serving.http.front import Front
 from hybridstitch.runtime.serving.http.listening import listen
 from hybridstitch.runtime.serving.http.server import serve
+
+ROOT = Path(__file__).parents[4]
 
 
 @pytest.mark.parametrize("error", [HybridStitchError("the large engine is not built"), RuntimeError("a bug")])
@@ -25,3 +32,29 @@ def test_an_address_of_ipv6_is_taken_too():
         pytest.skip(str(error))
     with listening:
         assert listening.getsockname()[0] == "::1"
+
+
+def test_what_loading_made_is_out_of_the_garbage_collector_s_sight():
+    program = textwrap.dedent("""
+        import gc, os, threading, time
+        from hybridstitch.pairs.recipe import Recipe
+        from hybridstitch.runtime.serving.http.front import Front
+        from hybridstitch.runtime.serving.http.listening import listen
+        from hybridstitch.runtime.serving.http.server import serve
+        from tests.service_double import Double
+
+        front = Front(Recipe.load("demo"), "onnxruntime", "0.1.0")
+
+        def watch():
+            while front.service is None:
+                time.sleep(0.01)
+            print(gc.get_freeze_count(), len(gc.get_objects()), flush=True)
+            os._exit(0)
+
+        threading.Thread(target=watch).start()
+        serve(front, lambda: Double(front.recipe), listen("127.0.0.1", 0))
+    """)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
+    frozen, watched = map(int, done.stdout.split())
+    assert frozen > 50_000
+    assert watched < 5_000
