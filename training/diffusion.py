@@ -18,6 +18,7 @@ from training.loop import Budget, Optimization, autocast, train
 from training.text import FEATURES, TextSettings, Vocabulary
 
 HEAD_DIM = 32
+SAMPLER_SHIFT = 3.0  # of the scheduler that ships, as in Stable Diffusion 3
 T5_TOKENS = 256  # zero tokens that StableDiffusion3Pipeline appends by default where there is no T5
 
 
@@ -35,6 +36,7 @@ class Phase:
     budget: Budget
     optimization: Optimization
     noise_shift: float = 1.0  # as in the scheduler: above 1 draws more of the noisy end
+    stepped_share: float = 0.0  # of pictures whose noise levels are drawn as evenly as the sampler's steps lie
     geometry_weight: float = 0.5  # of the loss of the geometry, beside that of the velocity
     empty_share: float = 0.1  # captions replaced by the empty prompt, for guidance
 
@@ -206,9 +208,16 @@ class Denoising(nn.Module):
         return patches.permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3), told
 
 
-def draw_sigmas(count: int, shift: float, generator: torch.Generator) -> Tensor:
-    """Noise levels [count] by the logit-normal law of Stable Diffusion 3, shifted towards noise."""
-    sigma = torch.sigmoid(torch.randn(count, generator=generator))
+def draw_sigmas(count: int, shift: float, stepped: float, generator: torch.Generator) -> Tensor:
+    """Noise levels [count] by the logit-normal law of Stable Diffusion 3, shifted towards noise; a share `stepped` of
+    them as the sampler's steps lie. The law has the first of those, at levels above 0.95, one time in a hundred, and
+    they decide where the objects stand."""
+    usual = _shifted(torch.sigmoid(torch.randn(count, generator=generator)), shift)
+    steps = _shifted(torch.rand(count, generator=generator), SAMPLER_SHIFT)
+    return torch.where(torch.rand(count, generator=generator) < stepped, steps, usual)
+
+
+def _shifted(sigma: Tensor, shift: float) -> Tensor:
     return shift * sigma / (1 + (shift - 1) * sigma)
 
 
@@ -243,7 +252,7 @@ def train_phase(
         generator = torch.Generator().manual_seed((seed << 32) + draw)
         rows = cache.rows(draw, batch, seed)
         noise = torch.randn(cache.latents[rows].shape, generator=generator)
-        sigma = draw_sigmas(len(rows), phase.noise_shift, generator)
+        sigma = draw_sigmas(len(rows), phase.noise_shift, phase.stepped_share, generator)
         empty = torch.rand(len(rows), generator=generator) < phase.empty_share
         captions = ["" if drop else cache.captions[row] for row, drop in zip(rows.tolist(), empty, strict=True)]
         velocity, geometry = evaluate(cache, rows, noise, sigma, captions)

@@ -13,9 +13,9 @@ from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchE
 from PIL import Image
 from transformers import CLIPTokenizer
 
+from training.diffusion import SAMPLER_SHIFT
 from training.text import TextEncoders
 
-SHIFT = 3.0  # of the scheduler, as in Stable Diffusion 3
 GUIDANCE = 5.0
 MOST_BYTES = 24_000_000  # of a pair
 MOST_BYTES_A_FILE = 16_000_000
@@ -27,7 +27,7 @@ def pipeline_of(
     """The parts as a pipeline without a T5. Both text encoders share one tokenizer."""
     return StableDiffusion3Pipeline(
         transformer=transformer,
-        scheduler=FlowMatchEulerDiscreteScheduler(num_train_timesteps=1000, shift=SHIFT),
+        scheduler=FlowMatchEulerDiscreteScheduler(num_train_timesteps=1000, shift=SAMPLER_SHIFT),
         vae=vae,
         text_encoder=text.first,
         tokenizer=tokenizer,

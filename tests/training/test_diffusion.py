@@ -1,8 +1,11 @@
 """The transformers of the demo pair and their training."""
 
+import pytest
 import torch
+from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
 
 from training.diffusion import (
+    SAMPLER_SHIFT,
     SMALL,
     T5_TOKENS,
     Denoising,
@@ -123,7 +126,20 @@ def test_a_new_transformer_predicts_zero():
 
 
 def test_noise_levels_lie_between_picture_and_noise_and_the_shift_raises_them():
-    plain, shifted = (draw_sigmas(1000, shift, torch.Generator().manual_seed(0)) for shift in (1.0, 3.0))
+    plain, shifted = (draw_sigmas(1000, shift, 0.0, torch.Generator().manual_seed(0)) for shift in (1.0, 3.0))
     assert float(plain.min()) > 0
     assert float(shifted.max()) < 1
     assert float(shifted.mean()) > float(plain.mean()) + 0.1
+
+
+def test_a_share_of_the_noise_levels_lies_as_the_steps_of_the_sampler_do():
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=SAMPLER_SHIFT)
+    scheduler.set_timesteps(1000)
+    steps = torch.as_tensor(scheduler.sigmas)[:-1]
+    stepped = draw_sigmas(100_000, 1.0, 1.0, torch.Generator().manual_seed(0))
+    quarter, usual = (draw_sigmas(100_000, 1.0, share, torch.Generator().manual_seed(0)) for share in (0.25, 0.0))
+    for level in (0.5, 0.9, 0.95, 0.99):
+        share = float((steps > level).float().mean())
+        assert float((stepped > level).float().mean()) == pytest.approx(share, abs=0.01)
+        mixed = 0.25 * share + 0.75 * float((usual > level).float().mean())
+        assert float((quarter > level).float().mean()) == pytest.approx(mixed, abs=0.01)
