@@ -36,9 +36,9 @@ STEADY = Optimization(1e-3, muon_rate=2e-2, hold=1.0, save_seconds=300)
 FALLING = Optimization(7e-4, muon_rate=1.5e-2, hold=0.4, save_seconds=300)
 PHASES = {
     "large-64": Phase(64, Budget(600_000, 64), STEADY),
-    "large-128": Phase(128, Budget(400_000, 32), FALLING),
+    "large-128": Phase(128, Budget(400_000, 32), FALLING, noise_shift=2.0, stepped_share=0.25),
     "small-64": Phase(64, Budget(300_000, 64), STEADY),
-    "small-128": Phase(128, Budget(200_000, 32), FALLING),
+    "small-128": Phase(128, Budget(200_000, 32), FALLING, noise_shift=2.0, stepped_share=0.25),
 }
 STAGES = ("vae", "text", *PHASES, "judge", "ship")
 MODELS = {"large": LARGE, "small": SMALL}
