@@ -170,7 +170,7 @@ def parser() -> argparse.ArgumentParser:
         help=f"only these, in this order: {' '.join(STAGES)} (default: all)",
     )
     found.add_argument(
-        "--start",
+        "--start-from",
         type=Path,
         metavar="PAIR",
         help="go on from a pair, e.g. hybridstitch/pairs/demo, where no checkpoint of a stage before is left",
@@ -204,7 +204,7 @@ def main() -> None:
         device=torch.device(arguments.device),
         cached=arguments.cached,
         compiled=not arguments.eager,
-        start=arguments.start,
+        start=arguments.start_from,
         pictures=arguments.pictures,
     )
     workers.join(run.device)

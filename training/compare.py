@@ -3,7 +3,7 @@
     python -m training.compare --pictures 16384
 
 Every run sees the same pictures and starts from the same weights; the validation loss is that of the moving average, on
-held-out pictures whose noise never changes. Needs a VAE and text encoders: those of --start, or of earlier stages.
+held-out pictures whose noise never changes. Needs a VAE and text encoders: those of --start-from, or of earlier stages.
 """
 
 import json
@@ -76,7 +76,7 @@ def main() -> None:
         torch.device(arguments.device),
         arguments.cached,
         not arguments.eager,
-        arguments.start,
+        arguments.start_from,
         arguments.pictures,
     )
     phases = variants(arguments.pictures)

@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 import torch
+import torch.distributed.run
 from diffusers.pipelines.stable_diffusion_3.pipeline_stable_diffusion_3 import StableDiffusion3Pipeline
 
-from training.__main__ import STAGES, main
+from training.__main__ import STAGES, main, parser
 from training.ship import check_sizes
 
 PAIR = Path(__file__).parents[2] / "hybridstitch" / "pairs" / "demo"
@@ -38,11 +39,19 @@ def test_every_stage_runs_resumes_and_ends_in_a_pair(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_training_goes_on_from_the_shipped_pair_where_no_checkpoint_is_left(tmp_path, monkeypatch):
-    _train(monkeypatch, tmp_path, "--start", str(PAIR), "--stages", "small-128", "large-128", "ship")
+    _train(monkeypatch, tmp_path, "--start-from", str(PAIR), "--stages", "small-128", "large-128", "ship")
     for name in ("vae", "text_encoder", "tokenizer"):
         for shipped in (PAIR / "large" / name).iterdir():
             again = tmp_path / "pair" / "large" / name / shipped.name
             assert again.read_bytes() == shipped.read_bytes() or shipped.suffix == ".json", shipped.name
+
+
+def test_torchrun_hands_over_every_option():
+    """torchrun reads what begins like an option of its own as that: `--start` could be its `--start-method`."""
+    options = [name for action in parser()._actions for name in action.option_strings if name.startswith("--")]
+    for option in options:
+        given = ["--nproc-per-node", "2", "-m", "training", option, "1"]
+        assert torch.distributed.run.parse_args(given).training_script_args == [option, "1"], option
 
 
 def test_an_unknown_stage_is_refused(tmp_path, monkeypatch, capsys):
