@@ -109,10 +109,6 @@ def run_transformer(run: Run, stage: str) -> None:
     encoder = run.vae()
     tokenizer, text = load_text(run.text(), run.device)
     latents, seed = run.folder / "latents", run.seed + 4
-    with workers.first_alone() as first:
-        if first:
-            fill_cache(latents, encoder, run.cached, phase.picture, seed)
-            fill_cache(latents, encoder, HELD_OUT, phase.picture, seed, held_out=True)
     cache = fill_cache(latents, encoder, run.cached, phase.picture, seed)
     held_out = fill_cache(latents, encoder, HELD_OUT, phase.picture, seed, held_out=True)
     vocabulary = Vocabulary(tokenizer, text, [*cache.captions, *held_out.captions])

@@ -10,6 +10,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from hybridstitch.evaluation.world.scenes import caption, sample_scene
+from training import workers
 from training.geometry import geometry
 from training.vae import encode
 
@@ -38,24 +39,24 @@ def fill_cache(
     folder: Path, vae: AutoencoderKL, count: int, picture: int, seed: int, held_out: bool = False
 ) -> LatentCache:
     """Encode `count` pictures of the training world, or of what is held out from it, going on from the shards that are
-    there already."""
+    there already. Several processes share the work."""
     folder.mkdir(parents=True, exist_ok=True)
     kind = "held-out" if held_out else "training"
-    shards = []
-    for first in tqdm(range(0, count, SHARD), desc=f"latents {picture}", unit=f"x{SHARD} pictures", mininterval=10):
-        path = folder / f"{kind}-{picture}-{first}.pt"
+    parts = [(folder / f"{kind}-{picture}-{first}.pt", first) for first in range(0, count, SHARD)]
+    mine = parts[workers.rank() :: workers.count()]
+    for path, first in tqdm(mine, desc=f"latents {picture}", unit=f"x{SHARD} pictures", mininterval=10):
         wanted = min(SHARD, count - first)
-        shard = torch.load(path, weights_only=True) if path.exists() else {"captions": []}
-        if len(shard["captions"]) < wanted:
+        if not path.exists() or len(torch.load(path, weights_only=True)["captions"]) < wanted:
             numbers = range(first, first + wanted)
             shard = _shard(vae, [sample_scene((seed << 40) + number, held_out) for number in numbers], picture)
             torch.save(shard, path.with_suffix(".partial"))
             os.replace(path.with_suffix(".partial"), path)
-        shards.append({name: values[:wanted] for name, values in shard.items()})
+    workers.wait()
+    shards = [torch.load(path, weights_only=True) for path, _ in parts]
     return LatentCache(
-        torch.cat([shard["latents"] for shard in shards]),
-        torch.cat([shard["geometry"] for shard in shards]),
-        [text for shard in shards for text in shard["captions"]],
+        torch.cat([shard["latents"] for shard in shards])[:count],
+        torch.cat([shard["geometry"] for shard in shards])[:count],
+        [text for shard in shards for text in shard["captions"]][:count],
     )
 
 

@@ -43,12 +43,17 @@ def average(tensors: Sequence[Tensor]) -> None:
         torch._foreach_copy_(list(tensors), list(_unflatten_dense_tensors(flat, tensors)))
 
 
+def wait() -> None:
+    """Until all processes have come here."""
+    if dist.is_initialized():
+        dist.barrier()
+
+
 @contextlib.contextmanager
 def first_alone() -> Iterator[bool]:
     """True in the first process; the others wait at the end until it is done."""
     yield rank() == 0
-    if dist.is_initialized():
-        dist.barrier()
+    wait()
 
 
 def _device() -> torch.device:
