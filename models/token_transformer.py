@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from diffusers.models.normalization import RMSNorm
 from diffusers.models.transformers.transformer_sd3 import SD3Transformer2DModel
 from torch import Tensor, nn
 from torch.nn import functional
@@ -282,8 +283,17 @@ def _image_heads(attention: Any, image: Tensor, heads: int) -> tuple[Tensor, Ten
 
 def _heads(linear: nn.Module, norm: nn.Module | None, sequence: Tensor, heads: int) -> Tensor:
     """[B, L, D] -> [B, heads, L, head_dim], normalised per head where the model does so."""
-    split = linear(sequence).unflatten(2, (heads, -1)).transpose(1, 2)
-    return split if norm is None else norm(split)
+    split = linear(sequence).unflatten(2, (heads, -1))
+    return (split if norm is None else _normalize(norm, split)).transpose(1, 2)
+
+
+def _normalize(norm: nn.Module, heads: Tensor) -> Tensor:
+    """In a graph RMSNorm divides by the root: ONNX Runtime fuses that, but no product with a reciprocal root."""
+    if not (torch.compiler.is_exporting() and isinstance(norm, RMSNorm)):
+        return norm(heads)
+    mean_square = heads.float().pow(2).mean(-1, keepdim=True)
+    normal = (heads / torch.sqrt(mean_square + norm.eps)).to(heads.dtype)
+    return normal if norm.weight is None else normal * norm.weight
 
 
 def _join(frozen: tuple[Tensor, Tensor] | None, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,7 +1,8 @@
-"""What ONNX Runtime's builder says when it cannot build."""
+"""What ONNX Runtime's builder makes of a graph, and what it says when it cannot build."""
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 
 import onnx
@@ -61,3 +62,15 @@ def test_a_graph_that_onnx_runtime_does_not_take_is_told_and_nothing_is_left(exp
 def test_too_little_memory_is_told_with_the_size_of_the_weights(export):
     message = _explain(read_graph(export / "large"), MemoryError("std::bad_alloc"))
     assert message == "not enough memory to build large: its weights alone take 0.0 GiB (std::bad_alloc)"
+
+
+@pytest.mark.parametrize("size", ["large", "small"])
+def test_norms_of_the_demo_pair_are_one_kernel_each(demo_engines, demo_onnx, size):
+    """ONNX Runtime fuses an RMSNorm only as it is written in the graph; in pieces it is seven kernels."""
+    (plan,) = (demo_engines / size).glob("plan-*.onnx")
+    kernels = Counter(node.op_type for node in onnx.load(plan, load_external_data=False).graph.node)
+    model = onnx.load(demo_onnx / size / "model.onnx", load_external_data=False)
+    norms = [weight.name for weight in model.graph.initializer if ".norm_" in weight.name and "attn" in weight.name]
+    assert len(norms) > 0
+    assert kernels["SimplifiedLayerNormalization"] == len(norms)
+    assert not {"Pow", "ReduceMean", "Sqrt", "Reciprocal"} & set(kernels)
