@@ -3,7 +3,7 @@ or on a CPU that others use too, one a core (threads of one process wait for eac
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 import torch.distributed as dist
@@ -41,6 +41,17 @@ def average(tensors: Sequence[Tensor]) -> None:
         dist.all_reduce(flat)
         flat /= count()
         torch._foreach_copy_(list(tensors), list(_unflatten_dense_tensors(flat, tensors)))
+
+
+def divide(work: Callable[[Tensor], Tensor], stack: Tensor) -> Tensor:
+    """`work(stack)` [count, ...], of equal shape, where each process does a part of the stack and gets all of it."""
+    if not dist.is_initialized():
+        return work(stack)
+    done = torch.zeros_like(stack)
+    mine = slice(rank(), None, count())
+    done[mine] = work(stack[mine])
+    dist.all_reduce(done)
+    return done
 
 
 def wait() -> None:
