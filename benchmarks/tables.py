@@ -1,0 +1,365 @@
+"""The tables of figures in the documents, written from what was measured (benchmarks/results).
+
+    python -m benchmarks.tables            after a measurement: write them anew
+    python -m benchmarks.tables --check    say which tables differ from what was measured, with exit code 1
+
+A table stands between `<!-- table NAME -->` and `<!-- end -->`; TABLES says what is in it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from .machine import RESULTS
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = ("README.md", "docs/method.md", "docs/bench.md", "docs/demo-pair.md")
+BLOCK = re.compile(r"(<!-- table ([\w.-]+) -->\n)(.*?)(<!-- end -->)", re.S)
+
+Row = Mapping[str, Any]
+"""Of an evaluation: a variant over all captions (evaluation/eval_report.py, EvalRow)."""
+
+
+class NotMeasured(Exception):
+    """A table asks for what no result holds; one line."""
+
+
+@cache
+def result(name: str) -> dict[str, Any]:
+    """benchmarks/results/NAME.json."""
+    path = RESULTS / f"{name}.json"
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise NotMeasured(f"{path.relative_to(ROOT)}: {error.strerror}") from None
+
+
+def evaluated(name: str, variant: str) -> Row:
+    """A variant's row of an evaluation."""
+    for row in result(name)["rows"]:
+        if row["variant"] == variant:
+            return row
+    raise NotMeasured(f"{name}.json has no variant {variant!r}")
+
+
+def closeness(row: Row) -> str:
+    return f"{row['means']['psnr']['mean']:.1f} dB"
+
+
+def speedup(row: Row) -> str:
+    return f"{row['speedup']:.2f}x"
+
+
+def both(row: Row) -> str:
+    return f"{closeness(row)}, {speedup(row)}"
+
+
+def right(row: Row) -> str:
+    return f"{100 * row['all_right']['mean']:.0f} %"
+
+
+def beside(interval: Mapping[str, float] | None, scale: float = 1, digits: int = 1) -> str:
+    """A paired difference, and half of its interval; nothing where there was nothing to compare with."""
+    if interval is None:
+        return ""
+    return f"{scale * interval['mean']:+.{digits}f} ± {scale * (interval['high'] - interval['low']) / 2:.{digits}f}"
+
+
+def better(interval: Mapping[str, float] | None) -> bool:
+    """Whether the whole interval is above 0."""
+    return interval is not None and interval["low"] > 0
+
+
+def bold(text: str, wanted: bool = True) -> str:
+    return f"**{text}**" if wanted and text else text
+
+
+def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [_line(header), f"{'|---' * len(header)}|\n", *map(_line, rows)]
+    return "".join(lines)
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"|{'|'.join(f' {cell} ' if cell else ' ' for cell in cells)}|\n"
+
+
+README = {
+    "large, 28 steps": "large",
+    "large alone, 10 steps": "large@10",
+    "large alone, 10 steps of the grid of 28": "large@10 g28",
+    "hybrid, the recipe's three stages (5 large, 6 hybrid, 1 small)": "hybrid, the recipe's",
+    "the same without the small model (5 large, 7 hybrid)": "held 5+7/12 f1 g28",
+    "hybrid, 10 steps without it (5 large, 5 hybrid)": "held 5+5/10 f1 g28",
+    "large alone, 6 steps": "large@6",
+    "hybrid, 8 steps (5 large, 1 hybrid, 2 small), sketched": "hybrid 5+1/8 r1.0",
+    "hybrid, 28 steps, the paper's (6 large, 8 hybrid, 14 small)": "hybrid 6+8/28",
+    "SRDiffusion, 10 of 28 steps large": "srdiffusion 10/28",
+    "T-Stitch, 16 of 28 steps large": "t-stitch 16/28",
+}
+
+
+def readme() -> str:
+    """What each method is worth, in few rows. Bold: better than the control by more than the interval."""
+    header = (
+        "",
+        "speed-up",
+        "PSNR to the large model's 28-step picture",
+        "beside large alone",
+        "beside large on its grid",
+        "everything right",
+    )
+    rows = []
+    for label, variant in README.items():
+        row = evaluated("eval-demo", variant)
+        control, grid = ({"psnr": None, "all_right": None} | row[name] for name in ("beside_control", "beside_grid"))
+        method = row["settings"]["method"] != "large"
+        cells = [
+            bold(f"{beside(found)} dB" if found else "", method and better(found))
+            for found in (control["psnr"], grid["psnr"])
+        ]
+        whole = closeness(row) if "psnr" in row["means"] else ""
+        rows.append([label, speedup(row), whole, *cells, bold(right(row), method and better(control["all_right"]))])
+    return markdown(header, rows)
+
+
+def methods(name: str) -> str:
+    """Every variant of an evaluation, with all that was measured."""
+    header = (
+        "method",
+        "seconds",
+        "speed-up",
+        "PSNR, dB",
+        "beside the control",
+        "beside its grid",
+        "SSIM",
+        "right",
+        "beside the control",
+        "beside its grid",
+        "Frechet",
+    )
+    rows = []
+    for row in result(name)["rows"]:
+        control, grid, means = row["beside_control"], row["beside_grid"], row["means"]
+        rows.append(
+            [
+                row["variant"],
+                f"{row['seconds']:.2f}",
+                speedup(row),
+                f"{means['psnr']['mean']:.1f}" if "psnr" in means else "",
+                beside(control.get("psnr")),
+                beside(grid.get("psnr")),
+                f"{means['ssim']['mean']:.3f}" if "ssim" in means else "",
+                right(row),
+                beside(control.get("all_right"), 100, 0),
+                beside(grid.get("all_right"), 100, 0),
+                f"{row['frechet']:.2f}",
+            ]
+        )
+    return markdown(header, rows)
+
+
+def sketch() -> str:
+    """Held tokens or sketched ones, by how many hybrid steps are full and where the steps lie; the closest is bold."""
+    every = {"none": 0, "every other": 1, "every third": 2}
+    rows, closest = [], max(row["means"]["psnr"]["mean"] for row in _two_models("eval-demo-sketch"))
+    for kind, title in (("held", "held"), ("hybrid", "sketched by the small model")):
+        for full, refresh in every.items():
+            found = [evaluated("eval-demo-sketch", f"{kind} 5+7/12 f{refresh} g{grid}") for grid in (0, 28)]
+            cells = [bold(both(row), row["means"]["psnr"]["mean"] == closest) for row in found]
+            rows.append([title, full, *cells])
+    return markdown(("the other tokens", "full steps", "evenly spaced", "on the grid of 28"), rows)
+
+
+def _two_models(name: str) -> list[Row]:
+    return [row for row in result(name)["rows"] if row["settings"]["method"] != "large"]
+
+
+def score() -> str:
+    labels = {
+        "gap: where the models disagree (one call of the small model more at each hand-over)": "score gap",
+        "change: where the velocity moved": "score change",
+        "an oracle that has drawn the end with and without the large model": "by the end",
+        "chance": "by chance",
+    }
+    rows = [[label, f"{closeness(evaluated('eval-demo-score', variant))[:-3]}"] for label, variant in labels.items()]
+    return markdown(("mask by", "PSNR, dB"), rows)
+
+
+def mask_ratio() -> str:
+    ratios = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
+    found = [evaluated("eval-demo-mask-ratio", f"mask {ratio}") for ratio in ratios]
+    rows = [
+        ["PSNR, dB", *(closeness(row)[:-3] for row in found)],
+        ["speed-up", *(speedup(row) for row in found)],
+    ]
+    return markdown(("mask ratio", *map(str, ratios)), rows)
+
+
+def keys() -> str:
+    plans = {"the recipe's plan": "", "the paper's, 6 + 8 of 28": "the paper's, "}
+    rows = [
+        [label, *(closeness(evaluated("eval-demo-keys", f"{start}{kind}")) for kind in ("frozen keys", "no keys"))]
+        for label, start in plans.items()
+    ]
+    return markdown(("", "with frozen keys and values", "without any"), rows)
+
+
+def stage_ends() -> str:
+    """The recipe's plan, which is bold, with other ends of its stages."""
+    ends = ((3, 9), (3, 4), (5, 7), (5, 6), (5, 3), (7, 5), (7, 4), (9, 3), (9, 1))
+    rows = []
+    for large, hybrid in ends:
+        held = evaluated("eval-demo-stage-ends", f"held {large}+{hybrid}/12 f1 r1.0 g28")
+        sketched = evaluated("eval-demo-stage-ends", f"hybrid {large}+{hybrid}/12 r1.0 g28")
+        recipe = (large, hybrid) == (5, 6)
+        numbers = [bold(str(count), recipe) for count in (large, hybrid, 12 - large - hybrid)]
+        rows.append([*numbers, bold(both(held), recipe), both(sketched)])
+    return markdown(("large", "hybrid", "small", "held", "sketched, no full step"), rows)
+
+
+def refresh() -> str:
+    every = {"none": 0, "every other": 1, "every third": 2, "every fifth": 4}
+    found = {label: both(evaluated("eval-demo-refresh", f"refresh every {count}")) for label, count in every.items()}
+    cells = [bold(text, label == "every other") for label, text in found.items()]
+    return markdown(("full steps among the held ones", *found), [["", *cells]])
+
+
+def steps() -> str:
+    counts = (6, 8, 10, 12, 16, 20)
+    found = [bold(both(evaluated("eval-demo-steps", f"hybrid, {count} steps")), count == 12) for count in counts]
+    return markdown(("steps", *(bold(str(count), count == 12) for count in counts)), [["the recipe's plan", *found]])
+
+
+def residual() -> str:
+    exponents = ("off", "0.5", "1.0", "2.0", "3.0", "4.0")
+    methods = {"hybrid, 6 + 8": "hybrid", "SRDiffusion, 10": "srdiffusion"}
+    rows = [
+        [
+            label,
+            *(closeness(evaluated("eval-demo-residual", f"{method}, residual {exponent}")) for exponent in exponents),
+        ]
+        for label, method in methods.items()
+    ]
+    return markdown(("exponent of the residual, 28 steps", *(text.removesuffix(".0") for text in exponents)), rows)
+
+
+GUIDANCE = {"3.5": "eval-demo-guidance-3.5", "5": "eval-demo", "7": "eval-demo-guidance-7"}
+
+
+def guidance() -> str:
+    """Closeness at three guidance scales, and what the judge finds right."""
+    fewer = [f"large@{count}" for count in (20, 16, 12, 10, 8, 6)]
+    others = ["srdiffusion 10/28", "srdiffusion 10/28 r2", "t-stitch 16/28", "hybrid 6+8/28", "hybrid 6+8/28 r3.0"]
+    rows = [
+        [variant, *(both(evaluated(name, variant)) for name in GUIDANCE.values())]
+        for variant in (*fewer, "small", *others)
+    ]
+    rows += [
+        [f"{variant}, everything right", *(right(evaluated(name, variant)) for name in GUIDANCE.values())]
+        for variant in ("large", "small", "hybrid 6+8/28 r3.0")
+    ]
+    first, *rest = GUIDANCE
+    return markdown(("", f"guidance {first}", *rest), rows)
+
+
+def grid() -> str:
+    """Steps from a finer grid beside evenly spaced ones."""
+    even = ("hybrid 7+2/10 r1.0", "srdiffusion 7/10 r1")
+    rows = []
+    names = [f"large@{count} g28" for count in (14, 10, 8)] + [f"{name} g{grid}" for name in even for grid in (0, 28)]
+    for name in names:
+        row = evaluated("eval-demo-grid", name)
+        control = row["beside_control"]
+        known = [beside(control.get("psnr")), right(row), beside(control.get("all_right"), 100, 0)]
+        rows.append([name.removesuffix(" g0"), speedup(row), closeness(row)[:-3], *known])
+    return markdown(("method", "speed-up", "PSNR, dB", "beside the control", "right", "beside the control"), rows)
+
+
+def bench() -> str:
+    """Rows of `make bench`: methods, and beside each the large model in as much time."""
+    drawn = result("bench-demo-onnxruntime")["methods"]
+    rows = []
+    for name, row in drawn.items():
+        if row["same_as"] is not None or (name.startswith("large@") and name != "large"):
+            continue
+        own = row["plan"]["steps"]
+        label = f"{name} ({own} steps)" if name.startswith("hybrid") and own != 28 and "steps" not in name else name
+        control = drawn[row["control"]] if row["control"] else None
+        rows.append(
+            [
+                label,
+                f"{row['seconds']:.3f}",
+                f"{row['speedup']:.2f}x",
+                "" if row["psnr_to_large_db"] is None else f"{row['psnr_to_large_db']:.1f}",
+                "" if control is None else f"{row['control']}, {control['psnr_to_large_db']:.1f} dB",
+                f"{100 * row['overhead']:.1f} %",
+            ]
+        )
+    return markdown(("", "seconds", "speed-up", "PSNR, dB", "as long takes", "overhead"), rows)
+
+
+TABLES: Mapping[str, Callable[[], str]] = {
+    "readme": readme,
+    "methods": lambda: methods("eval-demo"),
+    "sketch": sketch,
+    "score": score,
+    "mask-ratio": mask_ratio,
+    "keys": keys,
+    "stage-ends": stage_ends,
+    "refresh": refresh,
+    "steps": steps,
+    "residual": residual,
+    "guidance": guidance,
+    "grid": grid,
+    "bench": bench,
+}
+
+
+def written(text: str) -> str:
+    """A document with every table of it as it was measured.
+
+    Raises:
+        NotMeasured: a table that TABLES does not know, or whose figures are not in benchmarks/results.
+    """
+
+    def anew(block: re.Match[str]) -> str:
+        if block[2] not in TABLES:
+            raise NotMeasured(f"no table {block[2]!r}; there are {', '.join(TABLES)}")
+        return block[1] + TABLES[block[2]]() + block[4]
+
+    return BLOCK.sub(anew, text)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.tables", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 where a table differs")
+    check = parser.parse_args(arguments).check
+    stale = False
+    for name in DOCUMENTS:
+        path = ROOT / name
+        before = path.read_text(encoding="utf-8")
+        try:
+            after = written(before)
+        except NotMeasured as error:
+            print(f"{name}: {error}", file=sys.stderr)
+            return 2
+        if after == before:
+            continue
+        stale = True
+        print(f"{name}: {'differs from what was measured' if check else 'written'}")
+        if not check:
+            path.write_text(after, encoding="utf-8")
+    return int(check and stale)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
