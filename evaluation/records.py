@@ -18,16 +18,16 @@ Record = Mapping[str, Any]
 
 
 class Records:
-    """The lines of a file, by what decides a picture: the engines' weights, backend, method, settings, prompt, seed and
-    size. Lines of other pictures stay and are not looked at; a line that a crash cut short is dropped.
+    """The lines of a file, by what decides a picture and its time: engines, method, settings, prompt, seed and size.
+    Lines of other pictures stay and are not looked at; a line that a crash cut short is dropped.
 
     Raises:
         HybridStitchError: the file cannot be read or written, or is none of ours.
     """
 
     def __init__(self, path: Path, pipe: HybridStitch) -> None:
-        weights = {name: engine.manifest.weights_sha256 for name, engine in pipe.engines.items()}
-        self.path, self._pipe, self._common = path, pipe, {"backend": pipe.backend, "weights": weights}
+        engines = {name: engine.manifest.key for name, engine in pipe.engines.items()}
+        self.path, self._pipe, self._common = path, pipe, {"backend": pipe.backend, "engines": engines}
         self._lines: dict[str, Record] = {}
         try:
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,16 +1,18 @@
 """Measure and show a trained pair: `python -m training.sheets`.
 
 Draws 16 captions that were never trained on by both models into docs/images/, beside 16 true renders, and prints as
-JSON how often each model draws the right shape, colour, texture, size and place, how often the judge of that is right
-on true pictures, what a call of each model costs, and how well the VAE reconstructs.
+JSON how often each model draws the right shape, colour, texture, size and place at each guidance scale, how often the
+judge of that is right on true pictures, what a call of each model costs, and how well the VAE reconstructs.
 """
 
 import argparse
 import json
+import sys
 import textwrap
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +23,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from hybridstitch.evaluation.judge import JUDGE, accuracy_on_true_pictures, attribute_accuracy, load_judge
+from hybridstitch.evaluation.machine import circumstances
 from hybridstitch.evaluation.world.scenes import Scene, caption, render, sample_scene
 from training.diffusion import merge_zero_tokens
 from training.ship import GUIDANCE, draw
@@ -85,34 +88,45 @@ def main() -> None:
     parser.add_argument("--images", type=Path, default=ROOT / "docs" / "images")
     parser.add_argument("--count", type=int, default=200, help="pictures judged per model; the first 16 are shown")
     parser.add_argument("--steps", type=int, default=28)
-    parser.add_argument("--guidance", type=float, default=GUIDANCE)
+    parser.add_argument("--guidance", type=float, nargs="+", default=[GUIDANCE], help="the first one's are shown")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the report there too")
     arguments = parser.parse_args()
     judge = load_judge(arguments.judge)
     scenes = held_out_scenes(arguments.count)
     captions = [caption(scene) for scene in scenes]
     arguments.images.mkdir(parents=True, exist_ok=True)
     captioned_sheet(_unstack(render(scenes[:16])), captions[:16]).save(arguments.images / "world.png", optimize=True)
-    report: dict[str, object] = {"judge_on_true_pictures": _rounded(accuracy_on_true_pictures(judge))}
+    report: dict[str, Any] = {
+        **circumstances(["python", "-m", "training.sheets", *sys.argv[1:]]),
+        "count": arguments.count,
+        "steps": arguments.steps,
+        "judge_on_true_pictures": _rounded(accuracy_on_true_pictures(judge)),
+    }
     costs = {}
     for size in SIZES:
         pipeline = load(arguments.pair / size)
         merge_zero_tokens(pipeline.transformer)  # the same function as the default call, in half the time
-        images: list[Image.Image] = []
-        for first in range(0, len(captions), 16):
-            some = captions[first : first + 16]
-            images += draw(pipeline, some, 128, arguments.steps, first, 1, arguments.guidance)
-        shown = captioned_sheet(images[:16], captions[:16])
-        shown.save(arguments.images / f"{size}-16-captions.png", optimize=True)
+        for guidance in arguments.guidance:
+            images: list[Image.Image] = []
+            for first in range(0, len(captions), 16):
+                some = captions[first : first + 16]
+                images += draw(pipeline, some, 128, arguments.steps, first, 1, guidance)
+            if guidance == arguments.guidance[0]:
+                shown = captioned_sheet(images[:16], captions[:16])
+                shown.save(arguments.images / f"{size}-16-captions.png", optimize=True)
+            accuracy = attribute_accuracy(judge, _stack(images), scenes)
+            report.setdefault("right", {}).setdefault(size, {})[f"{guidance:g}"] = _rounded(accuracy)
         costs[size] = cost_a_call(pipeline.transformer)
-        accuracy = attribute_accuracy(judge, _stack(images), scenes)
-        report[size] = _rounded(accuracy)
         if size == "large":
             for noise in (0.0, 0.4):
                 report[f"vae_psnr_db_at_noise_{noise}"] = round(reconstruction_quality(pipeline.vae, noise=noise), 2)
     report["cost_a_call"] = {size: _rounded(cost) for size, cost in costs.items()}
     ratios = {name: cost / costs["small"][name] for name, cost in costs["large"].items()}
     report["cost_ratio"] = _rounded(ratios)
-    print(json.dumps(report, indent=2))
+    text = json.dumps(report, indent=2)
+    print(text)
+    if arguments.json is not None:
+        arguments.json.write_text(text + "\n")
 
 
 def _rounded(values: dict[str, float]) -> dict[str, float]:

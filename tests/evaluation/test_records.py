@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -26,6 +27,15 @@ def test_what_was_noted_is_found_again_and_nothing_else(pipe, tmp_path):
     for other in (HYBRID.but(steps=5), HYBRID.but(aid="random"), HYBRID.but(guidance=2.0)):
         assert again.find(other, CASE) is None
     assert again.find(HYBRID, Case(CASE.prompt, 4)) is None
+
+
+@pytest.mark.parametrize("changed", ["graph_sha256", "weights_sha256", "backend_version"])
+def test_another_engine_is_measured_anew(pipe, tmp_path, monkeypatch, changed):
+    path = tmp_path / "pictures.jsonl"
+    Records(path, pipe).add(HYBRID, CASE, {"seconds": 1.0})
+    large = pipe.engines["large"]
+    monkeypatch.setattr(large, "manifest", replace(large.manifest, **{changed: "another"}))
+    assert Records(path, pipe).find(HYBRID, CASE) is None
 
 
 def test_a_line_that_a_crash_cut_short_is_dropped_and_the_next_one_is_whole(pipe, tmp_path):
