@@ -26,9 +26,7 @@ from .machine import RESULTS
 ROOT = Path(__file__).parents[1]
 IMAGES = ROOT / "docs" / "images"
 EVAL = "hybridstitch-trt eval --pair demo --threads 1"
-AT_A_SCALE = (
-    "--count 48 --variant small --variant 'srdiffusion 10/28' --variant 't-stitch 16/28' --variant 'hybrid 6+8/28'"
-)
+AT_A_SCALE = "--count 48 --variant small --variant 'srdiffusion 1' --variant 't-stitch 1' --variant 'hybrid 6+8/28'"
 KEYS = "--pair benchmarks/keys.toml"
 
 

@@ -73,6 +73,8 @@ def methods(steps: int) -> list[Variant]:
         *(srdiffusion(part(5 / 14), steps, residual) for residual in ("off", RESIDUAL)),
         srdiffusion(part(0.6, fewer), fewer, RESIDUAL),
         srdiffusion(part(0.6, fewest), fewest, RESIDUAL),
+        srdiffusion(part(1 / 2), steps),  # as costly as the next: half of the steps are large in both
+        t_stitch(part(1 / 2), steps),
         t_stitch(part(4 / 7), steps),
         t_stitch(part(2 / 3, few), few),
         HYBRID.but("hybrid, the recipe's"),
