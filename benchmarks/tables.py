@@ -49,8 +49,13 @@ def evaluated(name: str, variant: str) -> Row:
     raise NotMeasured(f"{name}.json has no variant {variant!r}")
 
 
+def decibels(row: Row) -> str:
+    """PSNR to the large model's own picture; nothing for the large model itself."""
+    return f"{row['means']['psnr']['mean']:.1f}" if "psnr" in row["means"] else ""
+
+
 def closeness(row: Row) -> str:
-    return f"{row['means']['psnr']['mean']:.1f} dB"
+    return f"{decibels(row)} dB"
 
 
 def speedup(row: Row) -> str:
@@ -124,7 +129,7 @@ def readme() -> str:
             bold(f"{beside(found)} dB" if found else "", method and better(found))
             for found in (control["psnr"], grid["psnr"])
         ]
-        whole = closeness(row) if "psnr" in row["means"] else ""
+        whole = closeness(row) if decibels(row) else ""
         rows.append([label, speedup(row), whole, *cells, bold(right(row), method and better(control["all_right"]))])
     return markdown(header, rows)
 
@@ -152,7 +157,7 @@ def methods(name: str) -> str:
                 row["variant"],
                 f"{row['seconds']:.2f}",
                 speedup(row),
-                f"{means['psnr']['mean']:.1f}" if "psnr" in means else "",
+                decibels(row),
                 beside(control.get("psnr")),
                 beside(grid.get("psnr")),
                 f"{means['ssim']['mean']:.3f}" if "ssim" in means else "",
@@ -168,17 +173,14 @@ def methods(name: str) -> str:
 def sketch() -> str:
     """Held tokens or sketched ones, by how many hybrid steps are full and where the steps lie; the closest is bold."""
     every = {"none": 0, "every other": 1, "every third": 2}
-    rows, closest = [], max(row["means"]["psnr"]["mean"] for row in _two_models("eval-demo-sketch"))
-    for kind, title in (("held", "held"), ("hybrid", "sketched by the small model")):
-        for full, refresh in every.items():
-            found = [evaluated("eval-demo-sketch", f"{kind} 5+7/12 f{refresh} g{grid}") for grid in (0, 28)]
-            cells = [bold(both(row), row["means"]["psnr"]["mean"] == closest) for row in found]
-            rows.append([title, full, *cells])
+    found = {
+        (title, full): [evaluated("eval-demo-sketch", f"{kind} 5+7/12 f{count} g{grid}") for grid in (0, 28)]
+        for kind, title in (("held", "held"), ("hybrid", "sketched by the small model"))
+        for full, count in every.items()
+    }
+    closest = max((row for pair in found.values() for row in pair), key=lambda row: row["means"]["psnr"]["mean"])
+    rows = [[*titles, *(bold(both(row), row is closest) for row in pair)] for titles, pair in found.items()]
     return markdown(("the other tokens", "full steps", "evenly spaced", "on the grid of 28"), rows)
-
-
-def _two_models(name: str) -> list[Row]:
-    return [row for row in result(name)["rows"] if row["settings"]["method"] != "large"]
 
 
 def score() -> str:
@@ -188,7 +190,7 @@ def score() -> str:
         "an oracle that has drawn the end with and without the large model": "by the end",
         "chance": "by chance",
     }
-    rows = [[label, f"{closeness(evaluated('eval-demo-score', variant))[:-3]}"] for label, variant in labels.items()]
+    rows = [[label, decibels(evaluated("eval-demo-score", variant))] for label, variant in labels.items()]
     return markdown(("mask by", "PSNR, dB"), rows)
 
 
@@ -196,7 +198,7 @@ def mask_ratio() -> str:
     ratios = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
     found = [evaluated("eval-demo-mask-ratio", f"mask {ratio}") for ratio in ratios]
     rows = [
-        ["PSNR, dB", *(closeness(row)[:-3] for row in found)],
+        ["PSNR, dB", *(decibels(row) for row in found)],
         ["speed-up", *(speedup(row) for row in found)],
     ]
     return markdown(("mask ratio", *map(str, ratios)), rows)
@@ -278,7 +280,7 @@ def grid() -> str:
         row = evaluated("eval-demo-grid", name)
         control = row["beside_control"]
         known = [beside(control.get("psnr")), right(row), beside(control.get("all_right"), 100, 0)]
-        rows.append([name.removesuffix(" g0"), speedup(row), closeness(row)[:-3], *known])
+        rows.append([name.removesuffix(" g0"), speedup(row), decibels(row), *known])
     return markdown(("method", "speed-up", "PSNR, dB", "beside the control", "right", "beside the control"), rows)
 
 
@@ -287,7 +289,7 @@ def bench() -> str:
     drawn = result("bench-demo-onnxruntime")["methods"]
     rows = []
     for name, row in drawn.items():
-        if row["same_as"] is not None or (name.startswith("large@") and name != "large"):
+        if row["same_as"] is not None or name.startswith("large@"):
             continue
         own = row["plan"]["steps"]
         label = f"{name} ({own} steps)" if name.startswith("hybrid") and own != 28 and "steps" not in name else name
@@ -305,6 +307,30 @@ def bench() -> str:
     return markdown(("", "seconds", "speed-up", "PSNR, dB", "as long takes", "overhead"), rows)
 
 
+AIMED_AT = {"background": 0.98, "place": 0.98, "size": 0.98, "color": 0.97, "shape": 0.92, "texture": 0.9, "all": 0.65}
+"""Of the large model's pictures, the share in which the judge finds an attribute right."""
+
+
+def attributes() -> str:
+    """How often the judge finds right what the pair's models draw; bold: less than was aimed at."""
+    found = result("demo-pair")["right"]
+    scales = list(found["large"])
+    rows = [
+        [
+            f"{size}, guidance {scale}",
+            *(
+                bold(f"{found[size][scale][name]:.3f}", size == "large" and found[size][scale][name] < aim)
+                for name, aim in AIMED_AT.items()
+            ),
+        ]
+        for size in ("large", "small")
+        for scale in scales
+    ]
+    aims = ["aimed at, large", *(f"{aim:.2f}" for aim in AIMED_AT.values())]
+    names = [name.replace("color", "colour").replace("all", "everything in a picture") for name in AIMED_AT]
+    return markdown(("", *names), [*rows, aims])
+
+
 TABLES: Mapping[str, Callable[[], str]] = {
     "readme": readme,
     "methods": lambda: methods("eval-demo"),
@@ -319,6 +345,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "guidance": guidance,
     "grid": grid,
     "bench": bench,
+    "attributes": attributes,
 }
 
 

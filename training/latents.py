@@ -46,7 +46,7 @@ def fill_cache(
     mine = parts[workers.rank() :: workers.count()]
     for path, first in tqdm(mine, desc=f"latents {picture}", unit=f"x{SHARD} pictures", mininterval=10):
         wanted = min(SHARD, count - first)
-        if not path.exists() or len(torch.load(path, weights_only=True)["captions"]) < wanted:
+        if not path.exists() or len(torch.load(path, weights_only=True, mmap=True)["captions"]) < wanted:
             numbers = range(first, first + wanted)
             shard = _shard(vae, [sample_scene((seed << 40) + number, held_out) for number in numbers], picture)
             torch.save(shard, path.with_suffix(".partial"))
