@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from benchmarks import tables
+from benchmarks import measured, tables
 
 
 @pytest.fixture
@@ -12,16 +12,16 @@ def document(tmp_path, monkeypatch):
     """A document of its own with one table, and results that can be changed."""
     results = tmp_path / "results"
     results.mkdir()
-    for path in tables.RESULTS.glob("*.json"):
+    for path in measured.RESULTS.glob("*.json"):
         (results / path.name).symlink_to(path)
     page = tmp_path / "page.md"
     page.write_text("Before.\n\n<!-- table refresh -->\n<!-- end -->\n\nAfter.\n")
     monkeypatch.setattr(tables, "ROOT", tmp_path)
-    monkeypatch.setattr(tables, "RESULTS", results)
+    monkeypatch.setattr(measured, "RESULTS", results)
     monkeypatch.setattr(tables, "DOCUMENTS", ("page.md",))
-    tables.result.cache_clear()
+    measured.result.cache_clear()
     yield page
-    tables.result.cache_clear()
+    measured.result.cache_clear()
 
 
 def test_every_table_of_the_documents_says_what_was_measured(capsys):
@@ -45,13 +45,13 @@ def test_a_table_is_written_and_what_stands_around_it_stays(document, capsys):
 
 def test_another_measurement_is_told(document):
     tables.main([])
-    path = tables.RESULTS / "eval-demo-refresh.json"
+    path = measured.RESULTS / "eval-demo-refresh.json"
     found = json.loads(path.read_text())
     row = next(row for row in found["rows"] if row["variant"] == "refresh every 1")
     row["means"]["psnr"]["mean"] = 12.34
     path.unlink()
     path.write_text(json.dumps(found))
-    tables.result.cache_clear()
+    measured.result.cache_clear()
     assert tables.main(["--check"]) == 1
     tables.main([])
     assert "12.3 dB" in document.read_text()
@@ -64,13 +64,13 @@ def test_a_table_nobody_knows_is_refused(document, capsys):
 
 
 def test_what_was_not_measured_is_told_and_the_document_stays(document, capsys):
-    path = tables.RESULTS / "eval-demo-refresh.json"
+    path = measured.RESULTS / "eval-demo-refresh.json"
     found = json.loads(path.read_text())
     found["rows"] = [row for row in found["rows"] if row["variant"] != "refresh every 4"]
     path.unlink()
     before = document.read_text()
     assert tables.main([]) == 2
-    assert capsys.readouterr().err == "page.md: results/eval-demo-refresh.json: No such file or directory\n"
+    assert capsys.readouterr().err == "page.md: benchmarks/results/eval-demo-refresh.json: No such file or directory\n"
     path.write_text(json.dumps(found))
     assert tables.main([]) == 2
     assert capsys.readouterr().err == "page.md: eval-demo-refresh.json has no variant 'refresh every 4'\n"
@@ -86,5 +86,5 @@ def test_what_was_not_measured_is_told_and_the_document_stays(document, capsys):
     ],
 )
 def test_a_difference_is_shown_with_half_of_its_interval(interval, text, better):
-    assert tables.beside(interval) == text
-    assert tables.better(interval) is better
+    assert measured.beside(interval) == text
+    assert measured.better(interval) is better
