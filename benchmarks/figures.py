@@ -4,8 +4,9 @@
     python -m benchmarks.figures score residual       measure these anew; `all`: everything, which takes hours
     python -m benchmarks.figures methods --core 1     on one core, which the result says
 
-An evaluation that was stopped goes on: --out keeps what was drawn. Two at the same time, on a core each, need a --out
-each. `make engines` first; afterwards `python -m benchmarks.tables` writes the tables anew.
+An evaluation that was stopped goes on: a folder of its own in --out keeps what it drew. It takes no picture from another's,
+since its seconds would be of another hour. `make engines` first; afterwards `python -m benchmarks.tables` writes the
+tables anew.
 """
 
 from __future__ import annotations
@@ -117,7 +118,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for name, figure in FIGURES.items():
             print(f"{name:13} benchmarks/results/{figure.result}.json\n{'':13} {figure.command}")
     for name in wanted:
-        if code := FIGURES[name].measure(options.out, options.core):
+        if code := FIGURES[name].measure(options.out / name, options.core):
             print(f"{name}: exit code {code}; nothing of it was kept", file=sys.stderr)
             return code
     return 0

@@ -34,7 +34,7 @@ def places(tmp_path, monkeypatch):
 
 def test_a_measurement_is_kept_with_the_command_that_anyone_can_run(places, capfd):
     assert figures.main(["quick", "--core", "0", "--out", "out/here"]) == 0
-    assert capfd.readouterr().out == "taskset -c 0 python quick.py --count 3 --out out/here\n"
+    assert capfd.readouterr().out == "taskset -c 0 python quick.py --count 3 --out out/here/quick\n"
     about = json.loads((places / "results" / "eval-quick.json").read_text())["about"]
     assert about == {"command": "taskset -c 0 python quick.py --count 3", "captions": 3}
     assert (places / "images" / "closeness.png").read_bytes() == b"a plot"
