@@ -199,6 +199,8 @@ def guidance() -> str:
     others = [
         "srdiffusion 10/28",
         "srdiffusion 10/28 r2",
+        "srdiffusion 14/28",
+        "t-stitch 14/28",
         "t-stitch 16/28",
         "hybrid 6+8/28",
         "hybrid 6+8/28 r3.0",
