@@ -308,6 +308,22 @@ def attributes() -> str:
     return markdown(("", *names), [*rows, aims])
 
 
+def cost() -> str:
+    """What a call of each model costs."""
+    found = result("demo-pair")
+    measured = {
+        "floating-point operations": ("operations_g", "G", 2),
+        "2 threads": ("ms_2_threads", "ms", 1),
+        "1 thread": ("ms_1_threads", "ms", 1),
+    }
+    rows = [
+        [label, *(f"{found['cost_a_call'][size][key]:.{digits}f} {unit}" for size in ("large", "small"))]
+        + [f"{found['cost_ratio'][key]:.1f}"]
+        for label, (key, unit, digits) in measured.items()
+    ]
+    return markdown(("", "large", "small", "ratio"), rows)
+
+
 TABLES: Mapping[str, Callable[[], str]] = {
     "readme": readme,
     "methods": lambda: methods("eval-demo"),
@@ -323,6 +339,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "grid": grid,
     "bench": bench,
     "targets": targets,
+    "cost": cost,
     "attributes": attributes,
 }
 
