@@ -316,11 +316,10 @@ def cost() -> str:
         "2 threads": ("ms_2_threads", "ms", 1),
         "1 thread": ("ms_1_threads", "ms", 1),
     }
-    rows = [
-        [label, *(f"{found['cost_a_call'][size][key]:.{digits}f} {unit}" for size in ("large", "small"))]
-        + [f"{found['cost_ratio'][key]:.1f}"]
-        for label, (key, unit, digits) in measured.items()
-    ]
+    rows = []
+    for label, (key, unit, digits) in measured.items():
+        calls = (f"{found['cost_a_call'][size][key]:.{digits}f} {unit}" for size in ("large", "small"))
+        rows.append([label, *calls, f"{found['cost_ratio'][key]:.1f}"])
     return markdown(("", "large", "small", "ratio"), rows)
 
 
