@@ -94,7 +94,7 @@ def verified(demo_engines) -> Report:
 
 @pytest.fixture(scope="session")
 def bench_report(pipe, shared) -> BenchReport:
-    """A bench of the demo pair, by the first process that asks: two prompts, once, in 4 steps and 2, without diffusers."""
+    """A bench of the demo pair, by the first process that asks: two prompts, once, 4 steps and 2, no diffusers."""
     kept = shared / "bench.pickle"
     with FileLock(shared / "bench.lock"):
         if not kept.exists():
