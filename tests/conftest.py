@@ -70,8 +70,8 @@ def demo_engines(shared, demo_onnx) -> Path:
 
 @pytest.fixture(scope="session")
 def pipe(demo_engines) -> HybridStitch:
-    """The demo pair, loaded."""
-    return HybridStitch.load("demo", engines=demo_engines)
+    """The demo pair, loaded, on one thread: two beside another process of tests wait for each other."""
+    return HybridStitch.load("demo", engines=demo_engines, threads=1)
 
 
 @pytest.fixture
