@@ -4,9 +4,8 @@
     python -m benchmarks.figures score residual       measure these anew; `all`: everything, which takes hours
     python -m benchmarks.figures methods --core 1     on one core, which the result says
 
-An evaluation that was stopped goes on: a folder of its own in --out keeps what it drew. It takes no picture from
-another's, since its seconds would be of another hour. `make engines` first; afterwards `python -m benchmarks.tables`
-writes the tables anew.
+An evaluation that was stopped goes on: a folder of its own in --out keeps what it drew, so that two may run at the same
+time, on a core each. `make engines` first; afterwards `python -m benchmarks.tables` writes the tables anew.
 """
 
 from __future__ import annotations

@@ -96,8 +96,10 @@ def evaluate(arguments: argparse.Namespace) -> None:
 
     require_matplotlib()
     cases, probe, accuracy = _cases(arguments, recipe), None, None
-    folder = Path(arguments.out)
+    folder, name = Path(arguments.out), arguments.ablation or "methods"
+    plots = folder / name
     _make(folder)
+    _make(plots)
     steps = SETTINGS["steps"].checked(arguments.steps or recipe.defaults.steps)
     assert isinstance(steps, int)
     common = {name: value for name in ("guidance", "steps") if (value := getattr(arguments, name)) is not None}
@@ -116,7 +118,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
         variants = [ablations.sketch_said(pipe, each) for each in variants]
         for line in refused:
             print(f"left out: {line}", file=sys.stderr)
-        records = Records(folder / "pictures.jsonl", pipe)
+        records = Records(plots / "pictures.jsonl", pipe)  # its own: seconds of one hour are compared
         if recipe.name == WITH_WORLD and arguments.prompts is None:
             probe = Probe()
             accuracy = records.fact(f"judge {file_sha256(JUDGE)[:24]}", probe.accuracy)
@@ -140,11 +142,8 @@ def evaluate(arguments: argparse.Namespace) -> None:
             "judge_on_true_pictures": accuracy,
             **circumstances(sys.argv, pipe.device),
         }
-    name = arguments.ablation or "methods"
     report = folder / f"{name}.json"
     write_whole(report, json.dumps({"about": about, "rows": [row.as_json() for row in rows]}, indent=2) + "\n")
-    plots = folder / name
-    plots.mkdir(exist_ok=True)
     title = f"{recipe.name}, guidance {about['guidance']:g}, {done} captions"
     paths = plot_quality(rows, title, plots)
     _show(rows, title)

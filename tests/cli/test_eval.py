@@ -41,9 +41,10 @@ def test_it_reports_closeness_attributes_and_the_control_and_goes_on_where_it_st
     assert "right" in shown
     assert Image.open(tmp_path / "eval" / "methods" / "attributes.png").width > 500
 
-    drawn = (tmp_path / "eval" / "pictures.jsonl").read_text()
+    kept = tmp_path / "eval" / "methods" / "pictures.jsonl"
+    drawn = kept.read_text()
     assert main(quick) == 0
-    assert (tmp_path / "eval" / "pictures.jsonl").read_text() == drawn
+    assert kept.read_text() == drawn
 
 
 def test_a_judge_that_is_wrong_about_true_pictures_is_not_asked(quick, tmp_path, capsys, accuracy):
@@ -81,7 +82,7 @@ def test_what_does_not_fit_is_one_line_before_anything_is_drawn(quick, tmp_path,
         code = stopped.code
     assert code == 2
     assert words in capsys.readouterr().err
-    assert not (tmp_path / "eval" / "pictures.jsonl").exists()
+    assert not list((tmp_path / "eval").rglob("pictures.jsonl"))
 
 
 def test_a_run_whose_time_is_out_before_a_caption_is_done_says_so(quick, tmp_path, capsys):
