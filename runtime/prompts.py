@@ -43,7 +43,9 @@ class Tokenizers:
         self.lengths = tuple(lengths)
         loaded = [AutoTokenizer.from_pretrained(str(folder / name)) for name in names]
         self._tokenizers: list[Tokenizer] = [each.backend_tokenizer for each in loaded]
-        self._whole = Tokenizer.from_str(self._tokenizers[-1].to_str())  # the last one, which cuts and pads nothing
+        self._whole = Tokenizer.from_str(self._tokenizers[-1].to_str())  # the last one, but it keeps every token:
+        self._whole.no_truncation()  # a tokenizer.json may have been saved with either switched on
+        self._whole.no_padding()
         for each, length in zip(loaded, lengths, strict=True):
             each.backend_tokenizer.enable_truncation(length)
             each.backend_tokenizer.enable_padding(length=length, pad_id=each.pad_token_id, pad_token=each.pad_token)
