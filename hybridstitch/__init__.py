@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from .method.errors import HybridStitchError
+
+# ONNX Runtime reports to its makers and keeps a database under the home folder. It reads this once, when it is
+# imported, so it is set before any module of ours can import it. Whoever sets it to 0 has decided otherwise.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
     from hybridstitch.runtime.pipeline import HybridStitch
