@@ -29,21 +29,22 @@ def batch_sizes(
     most = 1 if plan.adaptive is not None else max(profile.ranges["B"][2] for profile in decoder.profiles)
     problems = [_problem(manifests, geometry, size, plan, token_bucket, batch) for batch in range(1, most + 1)]
     possible = tuple(batch for batch, problem in enumerate(problems, start=1) if problem is None)
-    if not possible:
-        raise HybridStitchError(problems[0] or "")
+    if not possible and problems[0] is not None:
+        raise problems[0]
     return possible
 
 
 def _problem(
     manifests: Mapping[str, Manifest], geometry: Geometry, size: Size, plan: Plan, token_bucket: int, batch: int
-) -> str | None:
+) -> HybridStitchError | None:
     """Why an engine does not take a batch; None: all do."""
     text = text_tokens(manifests)
     for component, manifest in manifests.items():
         for lengths in _calls(manifest, geometry, size, plan, token_bucket, batch):
             lengths |= {"T": text} if "T" in lengths else {}
             if not any(profile.admits(lengths) for profile in manifest.profiles):
-                return refusal(component, manifest.profiles, lengths)
+                blamed = "mask_ratio" if lengths.get("F") else "size" if is_guided(plan.guidance) else "guidance"
+                return HybridStitchError(refusal(component, manifest.profiles, lengths), parameter=blamed)
     return None
 
 

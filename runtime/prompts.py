@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from unicodedata import category
 
 import torch
 from tokenizers import Tokenizer
@@ -54,8 +55,8 @@ class Tokenizers:
         """Refuse a prompt that says nothing, or whose end no encoder would read.
 
         Raises:
-            HybridStitchError: it is no text, is empty, is longer than MOST_CHARACTERS, or than the longest encoder's
-                limit: what would be lost is told.
+            HybridStitchError: it is no text, holds what no text does, is empty, is longer than MOST_CHARACTERS, or than
+                the longest encoder's limit: what would be lost is told.
         """
         if not isinstance(prompt, str):
             raise HybridStitchError(f"the {name} must be text, not {shown(prompt, 80)}")
@@ -63,10 +64,14 @@ class Tokenizers:
             raise HybridStitchError(
                 f"the {name} has {len(prompt)} characters and the limit is {MOST_CHARACTERS}: shorten it"
             )
+        if broken := next((sign for sign in prompt if "\ud800" <= sign <= "\udfff"), None):
+            raise HybridStitchError(f"the {name} is not UTF-8 text: it holds {broken!r}")
+        if control := next((sign for sign in prompt if category(sign) == "Cc" and sign not in "\t\n\r"), None):
+            raise HybridStitchError(
+                f"the {name} holds the control character {control!r}: leave it out; tabs and line ends are allowed"
+            )
         if not may_be_empty and not any(sign.isprintable() and not sign.isspace() for sign in prompt):
             raise HybridStitchError(f"the {name} is empty: say what to draw")
-        if broken := [sign for sign in prompt if "\ud800" <= sign <= "\udfff"]:
-            raise HybridStitchError(f"the {name} is not UTF-8 text: it holds {broken[0]!r}")
         limit = self.lengths[-1]
         ids = self._whole.encode(prompt).ids
         if len(ids) > limit:

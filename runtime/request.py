@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Unpack
 
 from hybridstitch.engines.store.manifest import Manifest
-from hybridstitch.method.errors import HybridStitchError
+from hybridstitch.method.errors import HybridStitchError, blaming
 from hybridstitch.method.geometry import Geometry
 from hybridstitch.method.guidance import halves
 from hybridstitch.method.masks import masked_count
@@ -76,12 +76,17 @@ class Requests:
                 range, or a size or plan that the engines do not take.
         """
         plan = make_plan(self._recipe, method, **settings)
-        wanted = self._recipe.defaults.size if size is None else Size.parse(size)
+        with blaming("size"):
+            wanted = self._recipe.defaults.size if size is None else Size.parse(size)
         negative = self._recipe.defaults.negative_prompt if negative_prompt is None else negative_prompt
-        self._tokenizers.check(prompt)
-        self._tokenizers.check(negative, "negative prompt", may_be_empty=True)
-        self._check_size(wanted)
-        request = Request(prompt, negative, whole_seed(seed), wanted, plan)
+        with blaming("prompt"):
+            self._tokenizers.check(prompt)
+        with blaming("negative_prompt"):
+            self._tokenizers.check(negative, "negative prompt", may_be_empty=True)
+        with blaming("size"):
+            self._check_size(wanted)
+        with blaming("seed"):
+            request = Request(prompt, negative, whole_seed(seed), wanted, plan)
         self.batch_sizes(request)
         return request
 

@@ -53,10 +53,10 @@ class Double:
     def resolve(self, prompt: str, *, negative_prompt=None, seed=0, size=None, method=None, **settings: Any) -> Request:
         plan = make_plan(self.recipe, method, **settings)
         if not prompt:
-            raise HybridStitchError("the prompt is empty: say what to draw")
+            raise HybridStitchError("the prompt is empty: say what to draw", parameter="prompt")
         wanted = Size.parse(size or self.recipe.defaults.size)
         if wanted not in self.recipe.profiles.sizes:
-            raise HybridStitchError(f"size {wanted} is none of the recipe's")
+            raise HybridStitchError(f"size {wanted} is none of the recipe's", parameter="size")
         return Request(prompt, negative_prompt or "", seed, wanted, plan)
 
     def submit(self, request: Request, *, timeout=None, on_update=None, previews=0) -> Ticket:

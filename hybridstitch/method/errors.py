@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 
@@ -9,7 +11,23 @@ class HybridStitchError(ValueError):
     """Bad input or a machine that does not fit: one line that says what was wrong, what is allowed, what to do.
 
     The command line prints it without a traceback and exits with code 2; a server answers 400.
+
+    parameter: the argument of `HybridStitch` that is to blame, by its name there; None: none alone.
     """
+
+    def __init__(self, *words: object, parameter: str | None = None) -> None:
+        super().__init__(*words)
+        self.parameter = parameter
+
+
+@contextmanager
+def blaming(parameter: str) -> Iterator[None]:
+    """Errors that are raised within and blame no parameter blame this one."""
+    try:
+        yield
+    except HybridStitchError as error:
+        error.parameter = error.parameter or parameter
+        raise
 
 
 def shown(value: Any, most: int = 40) -> str:

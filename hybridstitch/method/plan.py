@@ -39,7 +39,9 @@ class Plan:
             if value is not None:
                 SETTINGS[name].checked(value)
         if self.schedule.has_hybrid and self.score is Score.CHANGE and self.schedule.large_until < 2:
-            raise HybridStitchError("score 'change' compares two large steps: it needs at least 2 of them, not 1")
+            raise HybridStitchError(
+                "score 'change' compares two large steps: it needs at least 2 of them, not 1", parameter="score"
+            )
 
     @property
     def has_hybrid(self) -> bool:

@@ -47,16 +47,20 @@ class Schedule:
         if not 0 <= self.large_until <= self.hybrid_until <= self.steps:
             raise HybridStitchError(
                 f"{self.large_until} large and {self.hybrid_until - self.large_until} hybrid steps do not fit "
-                f"into {self.steps} steps; both must be at least 0 and their sum at most {self.steps}"
+                f"into {self.steps} steps; both must be at least 0 and their sum at most {self.steps}",
+                parameter="hybrid_steps" if 0 <= self.large_until <= self.steps else "large_steps",
             )
         if self.has_hybrid and (self.large_until == 0 or self.small_first):
             raise HybridStitchError(
-                "a hybrid stage needs at least 1 large step before it: it computes with that step's keys and values"
+                "a hybrid stage needs at least 1 large step before it: it computes with that step's keys and values",
+                parameter="large_steps",
             )
         SETTINGS["refresh_every"].checked(self.refresh_every)
         SETTINGS["grid"].checked(self.grid)
         if 0 < self.grid < self.steps:
-            raise HybridStitchError(f"grid must be 0 or at least the steps, {self.steps}, not {self.grid}")
+            raise HybridStitchError(
+                f"grid must be 0 or at least the steps, {self.steps}, not {self.grid}", parameter="grid"
+            )
 
     @property
     def has_hybrid(self) -> bool:

@@ -30,11 +30,13 @@ def make_plan(recipe: Recipe, method: str | None = None, **settings: Unpack[Plan
     """
     method = recipe.defaults.method if method is None else method
     if not isinstance(method, str) or method not in METHODS:
-        raise HybridStitchError(f"unknown method {shown(method)}; known: {', '.join(METHODS)}")
+        raise HybridStitchError(f"unknown method {shown(method)}; known: {', '.join(METHODS)}", parameter="method")
     given = _checked(method, settings)
     lengths = given.keys() & STAGE_LENGTHS
     if lengths and given.get("adaptive", OFF) != OFF:
-        raise HybridStitchError("adaptive switching finds the stage ends itself: give it or stage lengths, not both")
+        raise HybridStitchError(
+            "adaptive switching finds the stage ends itself: give it or stage lengths, not both", parameter="adaptive"
+        )
     chosen = {name: setting.default for name, setting in SETTINGS.items()}
     chosen |= recipe.settings(method)
     if lengths:
@@ -73,7 +75,8 @@ def _checked(method: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     if foreign := sorted(given.keys() - own):
         beside = [name for name in own if name not in settings_of_method("large")]
         raise HybridStitchError(
-            f"method {method!r} has no setting {foreign[0]!r}; its settings: {', '.join(sorted(beside)) or 'none'}"
+            f"method {method!r} has no setting {foreign[0]!r}; its settings: {', '.join(sorted(beside)) or 'none'}",
+            parameter=foreign[0],
         )
     return given
 

@@ -36,6 +36,29 @@ class ImageAnswer(BaseModel):
     timing: PictureTiming
 
 
+class Tokens(BaseModel):
+    image_tokens: int
+    text_tokens: int
+
+
+class Usage(BaseModel):
+    """What OpenAI bills by; its clients' types demand it of each picture that a stream gives."""
+
+    input_tokens: int
+    input_tokens_details: Tokens
+    output_tokens: int
+    total_tokens: int
+
+
+NO_TOKENS = Usage(
+    input_tokens=0, input_tokens_details=Tokens(image_tokens=0, text_tokens=0), output_tokens=0, total_tokens=0
+)
+"""Nobody is billed by tokens here."""
+
+QUALITY = "high"
+"""One of the words that OpenAI's clients know in every answer; "auto" is for requests."""
+
+
 class ImagesAnswer(BaseModel):
     """What POST /v1/images/generations gives."""
 
@@ -43,6 +66,9 @@ class ImagesAnswer(BaseModel):
     data: list[ImageAnswer]
     size: str
     output_format: str
+    background: str = Field(description="Always opaque.")
+    quality: str = Field(description=f"Always {QUALITY}: the settings of the method decide it.")
+    usage: Usage = Field(description="Zeros: nobody is billed by tokens here.")
 
 
 def encode(image: Image.Image, output_format: str, compression: int, metadata: Mapping[str, Any] | None = None) -> str:

@@ -56,8 +56,7 @@ def _add_routes(app: FastAPI, front: Front) -> None:
 
     @app.get("/v1/models/{name}", summary="The pair, by its name", responses={"default": {"model": ErrorBody}})
     async def model(name: str) -> Response:
-        if name != front.recipe.name:
-            raise ApiError("model_not_found", f"there is no model {name!r:.80}; this is {front.recipe.name}", "model")
+        front.check_model(name)
         return json_reply(front.model)
 
     @app.get("/health", summary="Whether the process is alive")

@@ -15,6 +15,8 @@ from starlette.exceptions import HTTPException
 from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.runtime.serving.errors import Cancelled, Closed, QueueFull, TimedOut
 
+from .names import http_name
+
 RETRY_AFTER = 5
 """Seconds after which a client that was sent away may come again."""
 
@@ -42,7 +44,7 @@ ERRORS: dict[str, Kind] = {
     "invalid_value": Kind(400, "a value of the wrong type or out of range, or what these engines do not draw"),
     "invalid_api_key": Kind(401, "the key is missing or wrong (`--api-key-file`)"),
     "unknown_url": Kind(404, "no such address; editing pictures is not offered"),
-    "model_not_found": Kind(404, "`GET /v1/models/NAME` of another pair"),
+    "model_not_found": Kind(404, "a model that is not served here; `GET /v1/models` names the one that is"),
     "method_not_allowed": Kind(405, "the address takes another method"),
     "timed_out": Kind(408, "no picture within `--timeout`", passes=True),
     "request_too_large": Kind(413, "the body is over 256 KiB"),
@@ -94,7 +96,12 @@ def of_admission(error: HybridStitchError) -> ApiError:
     """Of a request that was not taken: refused for what it asks, or for want of room."""
     if isinstance(error, QueueFull):
         return ApiError("queue_full", str(error))
-    return ApiError("not_ready" if isinstance(error, Closed) else "invalid_value", str(error))
+    return ApiError("not_ready", str(error)) if isinstance(error, Closed) else of_value(error)
+
+
+def of_value(error: HybridStitchError) -> ApiError:
+    """Of a value that is refused, with the parameter that is to blame by its name over HTTP."""
+    return ApiError("invalid_value", str(error), error.parameter and http_name(error.parameter))
 
 
 def of_drawing(error: HybridStitchError) -> ApiError:
@@ -108,7 +115,7 @@ def of_validation(problems: Sequence[Any], known: Sequence[str]) -> ApiError:
     problem = next((found for found in problems if found["type"] == "extra_forbidden"), problems[0])
     names = [part for part in problem["loc"] if part != "body"]
     if problem["type"] == "value_error" and not names:  # of several parameters together
-        return ApiError("invalid_value", problem["msg"].removeprefix("Value error, "))
+        return of_value(problem["ctx"]["error"])
     if problem["type"] == "json_invalid" or not names:
         return ApiError(
             "invalid_json", "the body must be a JSON object, sent with the header Content-Type: application/json"

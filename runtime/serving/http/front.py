@@ -43,6 +43,14 @@ class Front:
         self.metrics.watch(service)
         self.service = service
 
+    def check_model(self, name: str) -> None:
+        """
+        Raises:
+            ApiError: it is another one than the pair's.
+        """
+        if name != self.recipe.name:
+            raise ApiError("model_not_found", f"there is no model {name!r:.80}; this is {self.recipe.name}", "model")
+
     def ready_service(self) -> Draws:
         """
         Raises:

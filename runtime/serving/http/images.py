@@ -14,13 +14,13 @@ from fastapi import APIRouter, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response, StreamingResponse
 
-from hybridstitch.method.errors import HybridStitchError
+from hybridstitch.method.errors import HybridStitchError, blaming
 from hybridstitch.method.numbers import whole_seed
 from hybridstitch.runtime.request import Request as Wanted
 from hybridstitch.runtime.result import settings_of
 from hybridstitch.runtime.serving.contract import Draws
 
-from .answers import ImagesAnswer, encode
+from .answers import NO_TOKENS, QUALITY, ImagesAnswer, encode
 from .errors import ERRORS, ApiError, ErrorBody, of_admission, of_drawing
 from .front import Front
 from .order import Advance, Drawn, Order
@@ -34,7 +34,7 @@ router = APIRouter()
 
 _ANSWERS: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorBody, "description": "; or ".join(k.when for k in ERRORS.values() if k.status == status)}
-    for status in (400, 401, 408, 413, 429, 500, 503)
+    for status in (400, 401, 404, 408, 413, 429, 500, 503)
 } | {
     200: {"content": {"text/event-stream": {}}, "description": "pictures; or their events"},
     "default": {"model": ErrorBody, "description": "any other error"},  # else FastAPI promises its own, 422
@@ -45,8 +45,8 @@ _ANSWERS: dict[int | str, dict[str, Any]] = {
 async def generate(request: Request, body: ImageRequest) -> Response:
     """Draw `n` pictures of a prompt, as OpenAI's images API does; `stream` sends them as server-sent events."""
     front: Front = request.app.state.front
-    if body.model not in (None, front.recipe.name):
-        raise ApiError("invalid_value", f"there is no model {body.model!r:.80}; this is {front.recipe.name}", "model")
+    if body.model is not None:
+        front.check_model(body.model)
     if (body.n or 1) > front.max_queue:
         raise ApiError("invalid_value", f"n must be at most {front.max_queue}: the queue holds no more", "n")
     service = front.ready_service()
@@ -84,7 +84,8 @@ async def _resolve(service: Draws, body: ImageFields) -> list[Wanted]:
     images = body.n or 1
     given: dict[str, Any] = {"negative_prompt": body.negative_prompt, "size": body.size, "method": body.method}
     try:
-        seed = secrets.randbelow(2**32) if body.seed is None else whole_seed(body.seed, images)
+        with blaming("seed"):
+            seed = secrets.randbelow(2**32) if body.seed is None else whole_seed(body.seed, images)
         first = await run_in_threadpool(service.resolve, body.prompt, seed=seed, **given, **body.settings())
     except HybridStitchError as error:
         raise of_admission(error) from None
@@ -135,7 +136,8 @@ class _Job:
         finally:
             self.end()
         data = [await run_in_threadpool(self._image, drawn[index]) for index in sorted(drawn)]
-        return {"created": int(time.time()), "data": data, **self._form(str(drawn[0].picture.size))}
+        form = self._form(str(drawn[0].picture.size))
+        return {"created": int(time.time()), "data": data, **form, "usage": NO_TOKENS.model_dump()}
 
     async def events(self, request: Request) -> AsyncIterator[bytes]:
         """Each preview and picture as it comes; an `error` event ends the stream where one cannot be had."""
@@ -146,7 +148,8 @@ class _Job:
                     yield b": still drawing\n\n"
                 elif isinstance(event, Drawn):
                     image = await run_in_threadpool(self._image, event)
-                    yield self._event("completed", event.index, image | self._form(str(event.picture.size)))
+                    form = self._form(str(event.picture.size))
+                    yield self._event("completed", event.index, {**image, **form, "usage": NO_TOKENS.model_dump()})
                 else:
                     for chunk in await run_in_threadpool(self._advance, event, shown[event.index]):
                         yield chunk
@@ -177,7 +180,7 @@ class _Job:
 
     def _form(self, size: str) -> dict[str, Any]:
         output_format = self.body.output_format or "png"
-        return {"size": size, "output_format": output_format, "background": "opaque", "quality": "auto"}
+        return {"size": size, "output_format": output_format, "background": "opaque", "quality": QUALITY}
 
     def _image(self, drawn: Drawn) -> dict[str, Any]:
         picture = drawn.picture

@@ -8,7 +8,8 @@ from hybridstitch.method.settings import METHODS, OFF, SETTINGS, settings_of_met
 from hybridstitch.pairs.plans import make_plan
 from hybridstitch.pairs.recipe import Recipe
 
-from .schema import HTTP_NAMES, over_http, setting_schema
+from .names import http_name, over_http
+from .schema import setting_schema
 
 
 def describe(recipe: Recipe, created: int) -> dict[str, Any]:
@@ -25,7 +26,7 @@ def describe(recipe: Recipe, created: int) -> dict[str, Any]:
         "default_size": str(recipe.defaults.size),
         "default_method": recipe.defaults.method,
         "negative_prompt": recipe.defaults.negative_prompt,
-        "settings": {HTTP_NAMES.get(name, name): setting_schema(setting) for name, setting in SETTINGS.items()},
+        "settings": {http_name(name): setting_schema(setting) for name, setting in SETTINGS.items()},
         "methods": {method: _defaults(recipe, method) for method in METHODS},
     }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Annotated, Any
 
@@ -13,13 +13,11 @@ from hybridstitch.method.numbers import whole, whole_seed
 from hybridstitch.method.settings import METHODS, OFF, SETTINGS, Setting
 from hybridstitch.method.size import Size
 
-HTTP_NAMES = {"steps": "num_inference_steps", "guidance": "guidance_scale"}
-"""Settings that have another name over HTTP, the one that diffusers and other servers know; the rest keep theirs."""
+from .names import http_name
 
 IGNORED = {
     "quality": "the settings of the method decide it",
     "style": "the prompt decides it",
-    "background": "pictures are opaque",
     "moderation": "there is none",
     "user": "nobody is told apart",
     "safety_identifier": "nobody is told apart",
@@ -30,6 +28,7 @@ MAX_DEPTH = 16
 """Lists and objects in each other, at most: only parameters that are ignored may hold any at all."""
 
 FORMATS = ("png", "jpeg", "webp")
+BACKGROUNDS = ("auto", "opaque")
 
 
 def parameter(check: Callable[[Any], Any], help: str, **schema: Any) -> Any:
@@ -87,6 +86,14 @@ def _response_format(value: Any) -> str:
     return value
 
 
+def _background(value: Any) -> str:
+    if value not in BACKGROUNDS:
+        raise HybridStitchError(
+            f"background {value!r:.40} is not offered: pictures are opaque; leave it out, or say opaque or auto"
+        )
+    return value
+
+
 def _parts(value: Any) -> Iterable[Any]:
     if isinstance(value, dict):
         return value.values()
@@ -113,6 +120,10 @@ class ImageFields(BaseModel):
     output_compression: Annotated[
         int | None,
         *_count("output_compression", 0, 100, "Quality of a JPEG or WebP, 100 the best; a PNG has no other."),
+    ] = None
+    background: Annotated[
+        str | None,
+        *parameter(_background, "Pictures are opaque; transparent is refused.", type="string", enum=list(BACKGROUNDS)),
     ] = None
     stream: Annotated[bool | None, *_flag("stream", "Answer with server-sent events.")] = None
     partial_images: Annotated[
@@ -143,22 +154,32 @@ class ImageFields(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _is_shallow(cls, body: Any) -> Any:
-        level = [body]
-        for _ in range(MAX_DEPTH):
-            level = [inner for outer in level for inner in _parts(outer)]
-        if level:
-            raise HybridStitchError(f"the body has more than {MAX_DEPTH} lists and objects in each other")
+        for name, value in body.items() if isinstance(body, dict) else ():
+            level = [value]
+            for _ in range(MAX_DEPTH - 1):
+                level = [inner for outer in level for inner in _parts(outer)]
+            if level:
+                words = f"{name:.40} has more than {MAX_DEPTH - 1} lists and objects in each other"
+                raise HybridStitchError(words, parameter=f"{name:.80}")
         return body
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_left_out(cls, body: Any) -> Any:
+        if not isinstance(body, dict):
+            return body
+        return {name: value for name, value in body.items() if value is not None or name not in cls.model_fields}
 
     @model_validator(mode="after")
     def _fits_together(self) -> ImageFields:
         if self.output_format in (None, "png") and self.output_compression not in (None, 100):
-            raise HybridStitchError("output_compression is for jpeg and webp: a PNG loses nothing, leave it out or 100")
+            words = "output_compression is for jpeg and webp: a PNG loses nothing, leave it out or 100"
+            raise HybridStitchError(words, parameter="output_compression")
         return self
 
     def settings(self) -> dict[str, Any]:
         """The settings of the method by their own names; None: not given."""
-        return {name: getattr(self, HTTP_NAMES.get(name, name)) for name in SETTINGS}
+        return {name: getattr(self, http_name(name)) for name in SETTINGS}
 
 
 def setting_schema(setting: Setting) -> dict[str, Any]:
@@ -180,7 +201,7 @@ def _settings() -> dict[str, Any]:
         schema = setting_schema(setting)
         methods = "" if setting.methods == METHODS else f" (methods: {', '.join(setting.methods)})"
         help = f"{schema.pop('description')}{methods}. Left out: the recipe's."
-        fields[HTTP_NAMES.get(name, name)] = (
+        fields[http_name(name)] = (
             Annotated[Any, *parameter(setting.checked, help[0].upper() + help[1:], **schema)],
             None,
         )
@@ -199,8 +220,3 @@ _Complete: Any = create_model("_Complete", __base__=ImageFields, **_settings(), 
 
 class ImageRequest(_Complete):
     """`ImageFields` with every setting of the method, and what is ignored."""
-
-
-def over_http(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings by the names that they have over HTTP."""
-    return {HTTP_NAMES.get(name, name): value for name, value in settings.items()}

@@ -9,7 +9,8 @@ from PIL import Image
 
 from hybridstitch.runtime.serving.http.errors import ERRORS
 from hybridstitch.runtime.serving.http.metrics import METRICS
-from hybridstitch.runtime.serving.http.schema import HTTP_NAMES, IGNORED, ImageFields
+from hybridstitch.runtime.serving.http.names import HTTP_NAMES
+from hybridstitch.runtime.serving.http.schema import IGNORED, ImageFields
 
 GUIDE = (Path(__file__).parents[4] / "docs" / "serving.md").read_text()
 HTTP = GUIDE[GUIDE.index("## Over HTTP") :]

@@ -15,6 +15,7 @@ from hybridstitch.runtime.serving.http.app import create_app
 from hybridstitch.runtime.serving.http.errors import ERRORS
 from hybridstitch.runtime.serving.http.front import Front
 from hybridstitch.runtime.serving.http.gate import read_keys
+from hybridstitch.runtime.serving.http.schema import ImageRequest
 
 URL = "/v1/images/generations"
 STAR = {"prompt": "a star", "num_inference_steps": 4}
@@ -37,29 +38,42 @@ def refused(answer, status: int, code: str, words: str = "", param: str | None =
     [
         ({}, "missing_parameter", "prompt", "prompt is missing: say what to draw"),
         ({"prompt": 5}, "invalid_value", "prompt", "prompt must be text, not 5"),
-        ({"prompt": ""}, "invalid_value", None, "the prompt is empty"),
+        ({"prompt": None}, "missing_parameter", "prompt", "prompt is missing: say what to draw"),
+        ({"prompt": ""}, "invalid_value", "prompt", "the prompt is empty"),
         ({"n": 0}, "invalid_value", "n", "n must be a whole number from 1 to 10, not 0"),
         ({"n": 11}, "invalid_value", "n", "n must be a whole number from 1 to 10, not 11"),
         ({"n": "2"}, "invalid_value", "n", "n must be a whole number from 1 to 10, not '2'"),
         ({"size": "big"}, "invalid_value", "size", "size 'big' is not WIDTHxHEIGHT in pixels"),
-        ({"size": "64x64"}, "invalid_value", None, "size 64x64 is none of the recipe's"),
+        ({"size": "64x64"}, "invalid_value", "size", "size 64x64 is none of the recipe's"),
         ({"response_format": "url"}, "invalid_value", "response_format", "response_format 'url' is not offered"),
         ({"output_format": "gif"}, "invalid_value", "output_format", "unknown output_format 'gif'; known: png, jpeg"),
-        ({"output_compression": 50}, "invalid_value", None, "output_compression is for jpeg and webp"),
+        ({"output_compression": 50}, "invalid_value", "output_compression", "output_compression is for jpeg and webp"),
         ({"output_format": "webp", "output_compression": 101}, "invalid_value", "output_compression", "from 0 to 100"),
         ({"partial_images": 4}, "invalid_value", "partial_images", "from 0 to 3, not 4"),
         ({"stream": "yes"}, "invalid_value", "stream", "stream must be true or false, not 'yes'"),
         ({"seed": -1}, "invalid_value", "seed", "seed must be a whole number from 0 to 2^63 - 1, not -1"),
-        ({"seed": 2**63 - 1, "n": 2}, "invalid_value", None, "seed must be a whole number from 0 to 2^63 - 2"),
+        ({"seed": 2**63 - 1, "n": 2}, "invalid_value", "seed", "seed must be a whole number from 0 to 2^63 - 2"),
         ({"seed": 1.5}, "invalid_value", "seed", "not 1.5"),
         ({"method": "magic"}, "invalid_value", "method", "unknown method 'magic'; known: hybrid, large"),
         ({"num_inference_steps": 0}, "invalid_value", "num_inference_steps", "steps must be a whole number from 1 to"),
         ({"guidance_scale": 101}, "invalid_value", "guidance_scale", "guidance must be from 0 to 100, not 101"),
         ({"mask_ratio": "0.3"}, "invalid_value", "mask_ratio", "mask ratio must be a number, not '0.3'"),
         ({"adaptive": 1}, "invalid_value", "adaptive", "adaptive threshold must be between 0 and 1, or off, not 1"),
-        ({"method": "large", "hybrid_steps": 2}, "invalid_value", None, "has no setting 'hybrid_steps'"),
+        ({"method": "large", "hybrid_steps": 2}, "invalid_value", "hybrid_steps", "has no setting 'hybrid_steps'"),
         ({"method": "large", "include_mask": True}, "invalid_value", "include_mask", "no hybrid stage, so no mask"),
-        ({"model": "gpt-image-1"}, "invalid_value", "model", "there is no model 'gpt-image-1'; this is demo"),
+        ({"large_steps": 5}, "invalid_value", "large_steps", "5 large and"),
+        ({"large_steps": 3, "hybrid_steps": 2}, "invalid_value", "hybrid_steps", "do not fit into 4 steps"),
+        ({"large_steps": 0, "hybrid_steps": 2}, "invalid_value", "large_steps", "at least 1 large step before it"),
+        ({"grid": 3}, "invalid_value", "grid", "grid must be 0 or at least the steps, 4, not 3"),
+        ({"large_steps": 1, "score": "change"}, "invalid_value", "score", "compares two large steps"),
+        ({"large_steps": 1, "adaptive": 0.1}, "invalid_value", "adaptive", "give it or stage lengths, not both"),
+        (
+            {"background": "transparent"},
+            "invalid_value",
+            "background",
+            "'transparent' is not offered",
+        ),
+        ({"user": json.loads("[" * 20 + "]" * 20)}, "invalid_value", "user", "user has more than 15 lists and objects"),
         ({"steps": 4}, "unknown_parameter", "steps", "unknown parameter 'steps'; known: prompt, model, n, size"),
     ],
     ids=lambda value: json.dumps(value)[:50] if isinstance(value, dict) else "",
@@ -91,6 +105,32 @@ def test_a_body_that_is_no_json_object_is_told(client, content, kind):
     assert answer.json()["error"]["code"] in ("invalid_json", "missing_parameter")
 
 
+@pytest.mark.parametrize("name", ImageRequest.model_fields)
+def test_null_is_what_a_parameter_that_is_left_out_is(client, name):
+    left_out = client.post(URL, json={key: value for key, value in STAR.items() if key != name})
+    answer = client.post(URL, json={**STAR, name: None})
+    assert answer.status_code == left_out.status_code
+    assert answer.json().get("error") == left_out.json().get("error")
+
+
+@pytest.mark.parametrize(
+    ("body", "param", "words"),
+    [
+        ({"prompt": " "}, "prompt", "the prompt is empty"),
+        ({"prompt": "star " * 100}, "prompt", "would be cut off; shorten it"),
+        ({"prompt": "a \0 star"}, "prompt", "the prompt holds the control character '\\x00': leave it out"),
+        ({"negative_prompt": "blurred\x9b"}, "negative_prompt", "the negative prompt holds the control character"),
+        ({"negative_prompt": "star " * 100}, "negative_prompt", "would be cut off; shorten it"),
+        ({"size": "4096x4096"}, "size", "is too large"),
+        ({"size": "130x130"}, "size", "is not a multiple of"),
+        ({"size": "32x32"}, "size", "the recipe's sizes: 128x128"),
+    ],
+    ids=lambda value: json.dumps(value)[:30] if isinstance(value, dict) else "",
+)
+def test_what_the_engines_do_not_draw_is_told_with_the_parameter_that_is_to_blame(demo, body, param, words):
+    refused(httpx2.post(f"{demo}{URL}", json={**STAR, **body}), 400, "invalid_value", words, param)
+
+
 def test_values_that_are_no_utf8_are_told_back_without_harm(client):
     for body in (
         '{"prompt": "a", "model": "\\ud800"}',
@@ -98,7 +138,7 @@ def test_values_that_are_no_utf8_are_told_back_without_harm(client):
         '{"prompt": "a", "n": NaN}',
     ):
         answer = client.post(URL, content=body, headers={"content-type": "application/json"})
-        assert answer.status_code == 400, answer.text
+        assert answer.status_code in (400, 404), answer.text
 
 
 def test_editing_pictures_is_not_there_and_says_what_is(client):
@@ -108,7 +148,8 @@ def test_editing_pictures_is_not_there_and_says_what_is(client):
 
 def test_addresses_models_and_methods_that_there_are_not(client):
     refused(client.get("/nowhere"), 404, "unknown_url", "there is no /nowhere")
-    refused(client.get("/v1/models/sd35"), 404, "model_not_found", "there is no model 'sd35'; this is demo", "model")
+    for answer in (client.get("/v1/models/sd35"), client.post(URL, json={**STAR, "model": "sd35"})):
+        refused(answer, 404, "model_not_found", "there is no model 'sd35'; this is demo", "model")
     answer = client.get(URL)
     refused(answer, 405, "method_not_allowed", "takes another method")
     assert answer.headers["allow"] == "POST"

@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from hybridstitch.method.settings import SETTINGS
-from hybridstitch.runtime.serving.http.schema import HTTP_NAMES, IGNORED
+from hybridstitch.runtime.serving.http.names import HTTP_NAMES
+from hybridstitch.runtime.serving.http.schema import IGNORED
 
 URL = "/v1/images/generations"
 STAR = {"prompt": "a large striped red star on a navy background", "num_inference_steps": 4}

@@ -68,7 +68,7 @@ def test_what_is_ignored_may_hold_lists_and_objects_that_are_not_so_deep(client)
 @pytest.mark.parametrize("value", [LONG, [LONG], {LONG: LONG}], ids=["text", "list", "object"])
 def test_an_error_tells_no_more_than_the_beginning_of_what_was_sent(client, name, value):
     answer = client.post(URL, json={"prompt": "a star", name: value})
-    assert answer.status_code == 400
+    assert answer.status_code == (404 if name == "model" and value == LONG else 400)
     assert len(answer.content) < 600
 
 
@@ -219,7 +219,7 @@ def test_a_request_can_name_no_file_and_no_address(client, double, name):
         assert answer.status_code == 400
         assert answer.json()["error"]["code"] == "unknown_parameter"
         answer = client.post(URL, json={"prompt": "a star", "model": value})
-        assert answer.json()["error"]["code"] == "invalid_value"
+        assert answer.json()["error"]["code"] == "model_not_found"
     assert double.taken == []
 
 

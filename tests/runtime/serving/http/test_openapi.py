@@ -8,7 +8,8 @@ from hybridstitch.method.settings import METHODS, OFF, SETTINGS, settings_of_met
 from hybridstitch.pairs.plans import make_plan
 from hybridstitch.pairs.recipe import Recipe
 from hybridstitch.runtime.serving.http.errors import ERRORS
-from hybridstitch.runtime.serving.http.schema import HTTP_NAMES, IGNORED, ImageRequest
+from hybridstitch.runtime.serving.http.names import HTTP_NAMES
+from hybridstitch.runtime.serving.http.schema import IGNORED, ImageRequest
 
 
 @pytest.fixture

@@ -37,7 +37,7 @@ def test_previews_come_first_and_the_picture_last(client, previews):
         picture = Image.open(io.BytesIO(base64.b64decode(event["b64_json"])))
         assert (picture.size, picture.format) == ((128, 128), "PNG")
         assert (event["size"], event["output_format"]) == ("128x128", "png")
-        assert (event["background"], event["quality"]) == ("opaque", "auto")
+        assert (event["background"], event["quality"]) == ("opaque", "high")
         assert abs(event["created_at"] - time.time()) < 60
     assert events[-1]["seed"] == 5
     assert events[-1]["timing"]["stages"].keys() <= {"large", "hybrid", "small"}
