@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from .errors import HybridStitchError
 
 EARLY = 1.3
 """How much closer to each other the first steps on a grid are: 1 would be evenly spaced."""
@@ -15,11 +19,14 @@ def noise_levels(scheduler: Any, steps: int, tokens: int, device: torch.device, 
     """[S, 4], float32, see `levels`: of each step, for a picture of N image tokens.
 
     grid: take them from the levels of so many steps, as `grid_steps` says; 0: those of S steps, evenly spaced but for
-    the checkpoint's shift.
+    the checkpoint's shift. The scheduler stays as it was, so any number of threads may ask at once.
 
     Source: StableDiffusion3Pipeline.__call__ and `calculate_shift` in diffusers.
+
+    Raises:
+        HybridStitchError: the scheduler's noise levels for so many steps do not fall from one to the next.
     """
-    sigmas, timesteps = _scheduled(scheduler, grid or steps, tokens, device)
+    sigmas, timesteps = (each.to(device) for each in _scheduled(scheduler, grid or steps, tokens))
     if grid:
         chosen = grid_steps(steps, grid)
         sigmas, timesteps = sigmas[[*chosen, grid]], timesteps[chosen]
@@ -41,15 +48,25 @@ def grid_steps(steps: int, grid: int) -> list[int]:
     return chosen
 
 
-def _scheduled(scheduler: Any, steps: int, tokens: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Sigmas [S+1] and timesteps [S] of the checkpoint's scheduler."""
+def _scheduled(scheduler: Any, steps: int, tokens: int) -> tuple[Tensor, Tensor]:
+    """Sigmas [S+1] and timesteps [S] of the checkpoint's scheduler, on the CPU."""
     config, shift = scheduler.config, {}
     if config.get("use_dynamic_shifting"):
         low, high = config.get("base_image_seq_len", 256), config.get("max_image_seq_len", 4096)
         base, top = config.get("base_shift", 0.5), config.get("max_shift", 1.16)
         shift = {"mu": base + (tokens - low) * (top - base) / (high - low)}
-    scheduler.set_timesteps(steps, device=device, **shift)
-    return scheduler.sigmas.to(device, torch.float32), scheduler.timesteps.to(device, torch.float32)
+    own = copy.copy(scheduler)
+    with np.errstate(divide="ignore", invalid="ignore"):  # told below
+        own.set_timesteps(steps, device="cpu", **shift)
+    sigmas, timesteps = own.sigmas.float(), own.timesteps.float()
+    if not bool((sigmas.diff() < 0).all()):  # a NaN falls nowhere
+        stands = ", ".join(f"{sigma:.4g}" for sigma in sigmas[:4].tolist())
+        end = config.get("shift_terminal")
+        hint = f"; shift_terminal {end} needs at least 2 steps and a value under 1" if end else ""
+        raise HybridStitchError(
+            f"the scheduler's noise levels for {steps} steps do not fall from one to the next: {stands}, ...{hint}"
+        )
+    return sigmas, timesteps
 
 
 def levels(sigmas: Tensor, timesteps: Tensor) -> Tensor:
