@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from unicodedata import category
@@ -15,6 +16,11 @@ from hybridstitch.method.errors import HybridStitchError, shown
 
 MOST_CHARACTERS = 10_000
 """Of a prompt: many times what any encoder reads. More is refused before a tokenizer works through it."""
+
+# Thai, Lao, Burmese, Khmer, Japanese and Chinese put no spaces between words: there a cut is told as it is.
+_PART_OF_A_WORD = re.compile(
+    r"[^\W\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u30ff\u3400-\u9fff\U00020000-\U0003ffff]"
+)
 
 
 def encoder_length(manifest: Manifest) -> int:
@@ -73,15 +79,24 @@ class Tokenizers:
         if not may_be_empty and not any(sign.isprintable() and not sign.isspace() for sign in prompt):
             raise HybridStitchError(f"the {name} is empty: say what to draw")
         limit = self.lengths[-1]
-        ids = self._whole.encode(prompt).ids
-        if len(ids) > limit:
-            lost = self._whole.decode(ids[limit - 1 :], skip_special_tokens=True).strip()
+        read = self._whole.encode(prompt)
+        if len(read.ids) > limit:
+            lost = _words_from(prompt, read.offsets[limit - 1][0])  # the last id that is read is the end's
             lost = lost if len(lost) <= 200 else f"{lost[:200]}..."
             raise HybridStitchError(
-                f"the {name} is {len(ids)} tokens long and the limit is {limit}: {lost!r} would be cut off; shorten it"
+                f"the {name} is {len(read.ids)} tokens long and the limit is {limit}: {lost!r} would be cut off; "
+                "shorten it"
             )
 
     def ids(self, index: int, prompts: Sequence[str]) -> Tensor:
         """Token ids [B, L] for the encoder of that index, padded and cut to its length, on the CPU."""
         # One by one: a batch would wake as many threads as there are cores, beside those of the engines.
         return torch.tensor([self._tokenizers[index].encode(prompt).ids for prompt in prompts])
+
+
+def _words_from(prompt: str, start: int) -> str:
+    """The end of a prompt as it was typed, from a character on, or from the beginning of that character's word."""
+    cut = _PART_OF_A_WORD.match(prompt, start)
+    while cut and start > 0 and _PART_OF_A_WORD.match(prompt, start - 1):
+        start -= 1
+    return prompt[start:].strip()
