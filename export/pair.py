@@ -13,7 +13,7 @@ from filelock import FileLock
 
 from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.method.progress import OnProgress, silent
-from hybridstitch.models.checkpoint import check_checkpoint, has_component, read_json
+from hybridstitch.models.checkpoint import check_checkpoint, check_small_checkpoint, has_component, read_json
 from hybridstitch.models.compatibility import check_pair
 from hybridstitch.models.component import Component
 from hybridstitch.models.components import (
@@ -24,9 +24,11 @@ from hybridstitch.models.components import (
     text_shape,
     transformer,
     vae_decoder,
+    vae_factor,
 )
 from hybridstitch.models.digests import Digests
 from hybridstitch.models.dtypes import BY_NAME
+from hybridstitch.models.load import find_weights, unread_tensors
 from hybridstitch.pairs.recipe import Dtype, Recipe
 
 from .files import make_folder, remove_leftovers, whole_folder
@@ -41,18 +43,21 @@ class PairExport:
     """What `export_pair` made: a folder with one subfolder per component, and `assets`.
 
     written and reused: names of the components that were exported anew, and that were as they should be.
+    warnings: a line on each component of which the checkpoint holds more than is read.
     """
 
     folder: Path
     written: tuple[str, ...]
     reused: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
 
 
 def export_pair(recipe: Recipe, out: Path, *, dtype: str | None = None, progress: OnProgress = silent) -> PairExport:
     """Export both transformers in token space, the text encoders and the VAE decoder.
 
-    Text encoders and VAE are the large checkpoint's. The VAE decoder and T5 stay out of float16, which they overflow:
-    they are bfloat16 where that is asked for, else float32. What has not changed is not exported again.
+    Text encoders, VAE and scheduler are the large checkpoint's; of the small one the transformer alone is read. The VAE
+    decoder and T5 stay out of float16, which they overflow: they are bfloat16 where that is asked for, else float32.
+    What has not changed is not exported again.
 
     Args:
         out: the folder to write to; each component appears in it whole or not at all.
@@ -60,18 +65,21 @@ def export_pair(recipe: Recipe, out: Path, *, dtype: str | None = None, progress
         progress: told what happens.
 
     Raises:
-        HybridStitchError: a checkpoint that is no SD3, or damaged; two that do not fit each other; a dtype that is
-            not known or cannot hold the weights; a place that cannot be written or is too small.
+        HybridStitchError: a checkpoint that is no SD3, quantized or damaged; two that do not fit each other; a dtype
+            that is not known or cannot hold the weights; a place that cannot be written or is too small.
     """
     chosen = dtype or recipe.dtype
     if chosen not in get_args(Dtype):
         raise HybridStitchError(f"dtype {chosen!r} is unknown; known: {', '.join(get_args(Dtype))}")
     large, small = recipe.checkpoint("large"), recipe.checkpoint("small")
-    for checkpoint in (large, small):
-        check_checkpoint(checkpoint)
+    check_checkpoint(large)
+    check_small_checkpoint(small)
     check_pair(large, small)
     text = text_shape(large, recipe.max_sequence_length)
     components = _components(large, small, text, BY_NAME[chosen].torch)
+    for component in components:
+        find_weights(component)  # what is refused is refused before gigabytes are written
+    warnings = tuple(line for component in components if (line := _unread(component)))
 
     out = Path(out)
     make_folder(out)
@@ -85,7 +93,16 @@ def export_pair(recipe: Recipe, out: Path, *, dtype: str | None = None, progress
             (written if changed else reused).append(component.name)
         _remove_others(out, components)
         _write_assets(large, out / "assets", {"pair": recipe.name, "hashes": _hashes(out, components)})
-    return PairExport(out, tuple(written), tuple(reused))
+    return PairExport(out, tuple(written), tuple(reused), warnings)
+
+
+def _unread(component: Component) -> str | None:
+    """A line on the tensors that nothing reads, if there are any."""
+    names = unread_tensors(component)
+    if not names:
+        return None
+    count = "1 tensor" if len(names) == 1 else f"{len(names)} tensors"
+    return f"{component.name}: {count} in {component.folder} will not be read, such as {names[0]}"
 
 
 def _remove_others(out: Path, components: list[Component]) -> None:
@@ -103,9 +120,10 @@ def _hashes(out: Path, components: list[Component]) -> dict[str, dict[str, str]]
 
 def _components(large: Path, small: Path, text: TextShape, dtype: torch.dtype) -> list[Component]:
     steady = torch.float32 if dtype == torch.float16 else dtype
+    factor = vae_factor(large)
     transformers = [
-        transformer(large, "large", text, dtype, keeps_keys=True),
-        transformer(small, "small", text, dtype, keeps_keys=False),
+        transformer(large, "large", text, dtype, keeps_keys=True, factor=factor),
+        transformer(small, "small", text, dtype, keeps_keys=False, factor=factor),
     ]
     encoders = [clip_text_encoder(large, name, text, dtype) for name in ("text_encoder", "text_encoder_2")]
     if text.t5_tokens:
@@ -118,9 +136,6 @@ def _write_assets(checkpoint: Path, target: Path, description: dict[str, Any]) -
     """Copy tokenizers and scheduler as they are, beside pair.json, unless they are there already."""
     names = [name for name in _ASSETS if name != "tokenizer_3" or has_component(checkpoint, "text_encoder_3")]
     files = [path for name in names for path in sorted((checkpoint / name).rglob("*")) if path.is_file()]
-    for name in names:
-        if not (checkpoint / name).is_dir():
-            raise HybridStitchError(f"checkpoint {checkpoint} lacks the folder {name}")
     described = json.dumps(description, indent=2)
     made_from = digest_text(described, *(path.name for path in files), *(path.read_bytes() for path in files))
     pair = target / "pair.json"

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from hybridstitch.method.errors import HybridStitchError
+from hybridstitch.pairs.lookalikes import CONVERT, LAYOUT, MERGE, describe_file, holds_lora
 
 # Component -> the class that model_index.json must name for it. text_encoder_3 may be left out, as diffusers allows.
 _CLASSES = {
@@ -17,7 +19,9 @@ _CLASSES = {
     "text_encoder_3": "T5EncoderModel",
     "scheduler": "FlowMatchEulerDiscreteScheduler",
 }
+_TOKENIZERS = ("tokenizer", "tokenizer_2", "tokenizer_3")
 _FAMILY = "StableDiffusion3"
+_LORA_FILES = {"pytorch_lora_weights.safetensors", "adapter_model.safetensors"}  # of diffusers, and of peft
 
 
 def check_checkpoint(folder: Path) -> None:
@@ -26,20 +30,60 @@ def check_checkpoint(folder: Path) -> None:
     Raises:
         HybridStitchError: it is not; the message says what it is instead.
     """
-    if not folder.is_dir():
-        raise HybridStitchError(f"checkpoint {folder} is not a folder")
+    _check_folder(folder)
     if not (folder / "model_index.json").is_file():
         raise HybridStitchError(_what_it_is(folder))
+    _check_index(folder, lacking=("text_encoder_3",))
+    _check_transformer(folder)
+    with_t5 = has_component(folder, "text_encoder_3")
+    if with_t5 and _lacks_weights(folder / "text_encoder_3"):
+        raise HybridStitchError(
+            f"checkpoint {folder} lacks the T5 encoder that its model_index.json names: fetch its folder "
+            'text_encoder_3, or write "text_encoder_3": [null, null] there, and pictures are drawn without T5'
+        )
+    for name in (*_CLASSES, *_TOKENIZERS):
+        if (with_t5 or not name.endswith("_3")) and not (folder / name).is_dir():
+            raise HybridStitchError(f"checkpoint {folder} lacks the folder {name}; fetch it")
+
+
+def check_small_checkpoint(folder: Path) -> None:
+    """Make sure that `folder` holds a Stable Diffusion 3 transformer: nothing else is read of a pair's small model.
+
+    It may lack model_index.json and every other component; what its index names must be of a kind that we know.
+
+    Raises:
+        HybridStitchError: it does not; the message says what it is instead.
+    """
+    _check_folder(folder)
+    if (folder / "model_index.json").is_file():
+        _check_index(folder, lacking=set(_CLASSES) - {"transformer"})
+    elif not (folder / "transformer" / "config.json").is_file():
+        raise HybridStitchError(_what_it_is(folder))
+    _check_transformer(folder)
+
+
+def _check_folder(folder: Path) -> None:
+    if folder.is_file():
+        raise HybridStitchError(f"checkpoint {folder} {describe_file(folder)}")
+    if not folder.is_dir():
+        raise HybridStitchError(f"checkpoint {folder} is not a folder")
+
+
+def _check_index(folder: Path, lacking: Collection[str]) -> None:
+    """lacking: the components that it need not name."""
     index = read_json(folder / "model_index.json")
     pipeline = str(index.get("_class_name"))
     if not pipeline.startswith(_FAMILY):
         raise HybridStitchError(f"checkpoint {folder} is a {pipeline}, not a {_FAMILY}Pipeline")
     for name, wanted in _CLASSES.items():
         given = _class_of(index, name)
-        if given is None and name == "text_encoder_3":
+        if given is None and name in lacking:
             continue
         if given != wanted:
             raise HybridStitchError(f"checkpoint {folder}: {name} is {given or 'missing'}, not {wanted}")
+
+
+def _check_transformer(folder: Path) -> None:
     config = read_config(folder, "transformer")
     if config.get("_class_name") != _CLASSES["transformer"]:
         raise HybridStitchError(
@@ -49,7 +93,11 @@ def check_checkpoint(folder: Path) -> None:
 
 
 def has_component(folder: Path, name: str) -> bool:
-    """Whether model_index.json names this component (the T5 encoder may be left out)."""
+    """Whether model_index.json names this component (the T5 encoder may be left out).
+
+    Raises:
+        HybridStitchError: it is missing or no JSON object.
+    """
     return _class_of(read_json(folder / "model_index.json"), name) is not None
 
 
@@ -87,15 +135,19 @@ def _class_of(index: dict[str, Any], name: str) -> str | None:
 
 def _what_it_is(folder: Path) -> str:
     """One line on a folder without model_index.json."""
-    layout = "a folder in diffusers' layout (with model_index.json) is needed"
     if (folder / "config.json").is_file():
         name = read_json(folder / "config.json").get("_class_name", "a model")
         where = f"; {folder.parent} may be it" if (folder.parent / "model_index.json").is_file() else ""
-        return f"checkpoint {folder} is one component ({name}), not a pipeline: {layout}{where}"
+        return f"checkpoint {folder} is one component ({name}), not a pipeline: {LAYOUT}{where}"
     singles = sorted(path.name for path in folder.iterdir() if path.suffix in {".safetensors", ".ckpt"})
+    if lora := [name for name in singles if name in _LORA_FILES or holds_lora(folder / name)]:
+        return f"checkpoint {folder} is a LoRA ({lora[0]}), not a model: {MERGE}"
     if singles:
-        return (
-            f"checkpoint {folder} holds the single file {singles[0]}: {layout}; "
-            "convert it with StableDiffusion3Pipeline.from_single_file(...).save_pretrained(...)"
-        )
-    return f"checkpoint {folder} is not a Stable Diffusion 3 checkpoint: {layout}"
+        return f"checkpoint {folder} holds the single file {singles[0]}: {LAYOUT}; {CONVERT}"
+    return f"checkpoint {folder} is not a Stable Diffusion 3 checkpoint: {LAYOUT}"
+
+
+def _lacks_weights(folder: Path) -> bool:
+    return not any(
+        path.suffix in {".safetensors", ".bin"} or ".safetensors.index" in path.name for path in folder.glob("*")
+    )

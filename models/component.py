@@ -44,6 +44,7 @@ class Component:
     arguments: turns values named as the inputs into keyword arguments of the module.
     renamed: parameters that the checkpoint may store under another, older name.
     kept: stored tensors that are no weights of the graph but shall lie beside it.
+    unread: patterns of stored tensors that are known to have no part in the graph.
     """
 
     name: str
@@ -55,5 +56,6 @@ class Component:
     arguments: Callable[[Mapping[str, Any]], dict[str, Any]] = _as_keywords
     renamed: Mapping[str, str] = field(default_factory=dict)
     kept: tuple[str, ...] = ()
+    unread: tuple[str, ...] = ()
     geometry: Geometry | None = None
     zero_text_tokens: int = 0

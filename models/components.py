@@ -55,12 +55,15 @@ def vae_factor(checkpoint: Path) -> int:
     return 2 ** (len(read_config(checkpoint, "vae")["block_out_channels"]) - 1)
 
 
-def transformer(checkpoint: Path, name: str, text: TextShape, dtype: torch.dtype, *, keeps_keys: bool) -> Component:
-    """The transformer in token space."""
+def transformer(
+    checkpoint: Path, name: str, text: TextShape, dtype: torch.dtype, *, keeps_keys: bool, factor: int | None = None
+) -> Component:
+    """The transformer in token space. factor: pixels per latent cell; by default what the checkpoint's VAE says."""
     module = TokenTransformer.describe(
         checkpoint, keeps_keys=keeps_keys, zero_text_tokens=text.zero_tokens, dtype=dtype
     )
-    geometry = module.geometry(vae_factor=vae_factor(checkpoint), text_tokens=text.tokens)
+    factor = vae_factor(checkpoint) if factor is None else factor
+    geometry = module.geometry(vae_factor=factor, text_tokens=text.tokens)
     width, token = geometry.width, geometry.token_width
     ports = {
         "tokens": Port("tokens", ("B", "M", token), dtype),
@@ -102,6 +105,7 @@ def clip_text_encoder(checkpoint: Path, name: str, text: TextShape, dtype: torch
             Port("hidden", ("B", text.clip_tokens, config.hidden_size), dtype),
             Port("pooled", ("B", module.text_projection.out_features), dtype),
         ),
+        unread=("*.position_ids",),  # a constant that older versions of transformers stored
     )
 
 
@@ -118,6 +122,7 @@ def t5_text_encoder(checkpoint: Path, name: str, text: TextShape, dtype: torch.d
         inputs=(Port("input_ids", ("B", text.t5_tokens), torch.int64),),
         outputs=(Port("hidden", ("B", text.t5_tokens, config.d_model), dtype),),
         renamed={"shared.weight": "encoder.embed_tokens.weight"},
+        unread=("decoder.*",),  # of a whole T5; T5EncoderModel ignores it too
     )
 
 
@@ -135,6 +140,7 @@ def vae_decoder(checkpoint: Path, dtype: torch.dtype) -> Component:
         inputs=(Port("latents", ("B", config["latent_channels"], "h", "w"), dtype),),
         outputs=(Port("image", ("B", config["out_channels"], "H", "W"), dtype),),
         renamed={name: old for name in names if (old := _older_name(name)) != name},
+        unread=("encoder.*", "quant_conv.*"),  # the half that makes latents of pictures
     )
 
 
@@ -199,8 +205,8 @@ def describe(component: str, checkpoint: Path, dtype: torch.dtype, zero_text_tok
     """
 
     text = TextShape(0, 0, zero_text_tokens)  # the lengths are the graph's alone; a module takes any
-    if component in ("large", "small"):
-        return transformer(checkpoint, component, text, dtype, keeps_keys=component == "large")
+    if component in ("large", "small"):  # likewise the factor, which a small checkpoint without VAE could not tell
+        return transformer(checkpoint, component, text, dtype, keeps_keys=component == "large", factor=1)
     if component == "vae_decoder":
         return vae_decoder(checkpoint, dtype)
     if component == "text_encoder_3":

@@ -23,6 +23,7 @@ from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.method.geometry import Geometry
 
 from .checkpoint import read_config
+from .number_format import check_plain_floats
 from .weights import check_stored, stored_tensors
 
 POSITION_TABLE = "pos_embed.pos_embed"
@@ -77,11 +78,12 @@ class TokenTransformer(nn.Module):
         """With the weights of a checkpoint folder in diffusers' layout (the one that holds `transformer/`).
 
         Raises:
-            HybridStitchError: no SD3 transformer there, or weights missing, damaged or of another shape.
+            HybridStitchError: no SD3 transformer there, or weights missing, damaged, quantized or of another shape.
         """
         module = cls.describe(checkpoint, keeps_keys=keeps_keys, zero_text_tokens=zero_text_tokens)
         stored = stored_tensors(Path(checkpoint) / "transformer")
         wanted = module.state_dict()
+        check_plain_floats(wanted, stored, Path(checkpoint) / "transformer")
         check_stored(wanted, stored, Path(checkpoint) / "transformer")
         weights = {name: stored[name].read().to(device=device, dtype=dtype) for name in wanted}
         module.load_state_dict(weights, assign=True)

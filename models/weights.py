@@ -15,10 +15,10 @@ from typing import Any
 import torch
 
 from hybridstitch.method.errors import HybridStitchError
+from hybridstitch.pairs.weight_names import STEMS, chosen_weights, is_index
 
 from .dtypes import BY_SAFETENSORS
 
-STEMS = ("diffusion_pytorch_model", "model")
 _LONGEST_HEADER = 100_000_000  # what the safetensors library itself accepts
 
 
@@ -70,16 +70,9 @@ def weight_files(folder: Path) -> list[Path]:
     Raises:
         HybridStitchError: no weights in this format, or a shard that its index names is missing.
     """
-    for stem in STEMS:
-        if (index := folder / f"{stem}.safetensors.index.json").is_file():
-            return _shards(index)
-        if (single := folder / f"{stem}.safetensors").is_file():
-            return [single]
-    for stem in STEMS:
-        for index in sorted(folder.glob(f"{stem}.safetensors.index.*.json")):
-            return _shards(index)
-        for single in sorted(folder.glob(f"{stem}.*.safetensors")):
-            return [single]
+    name = chosen_weights(path.name for path in folder.glob("*") if path.is_file())
+    if name is not None:
+        return _shards(folder / name) if is_index(name) else [folder / name]
     others = sorted(path.name for path in folder.glob("*") if path.suffix in {".bin", ".pt", ".pth", ".ckpt"})
     if others:
         raise HybridStitchError(
@@ -140,8 +133,10 @@ def check_stored(wanted: dict[str, Any], stored: dict[str, StoredTensor], folder
 
 def _entry(file: Path, start: int, name: str, entry: dict[str, Any]) -> StoredTensor:
     if entry["dtype"] not in BY_SAFETENSORS:
-        known = ", ".join(BY_SAFETENSORS)
-        raise HybridStitchError(f"{file}: tensor {name} has dtype {entry['dtype']}; supported are {known}")
+        raise HybridStitchError(
+            f"{file}: tensor {name} is stored as {entry['dtype']}; float32, float16 and bfloat16 are supported: "
+            "use the checkpoint from before it was quantized, or save it again in one of them"
+        )
     dtype, shape = BY_SAFETENSORS[entry["dtype"]].torch, tuple(int(size) for size in entry["shape"])
     first, last = (int(value) for value in entry["data_offsets"])
     if first < 0 or last - first != math.prod(shape) * dtype.itemsize:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -144,7 +145,10 @@ def _export(recipe: Recipe, out: Path, dtype: str | None) -> PairExport:
     from hybridstitch.export.pair import export_pair
 
     with showing("export", "MB") as show:
-        return export_pair(recipe, out, dtype=dtype, progress=within(show, "export"))
+        exported = export_pair(recipe, out, dtype=dtype, progress=within(show, "export"))
+    for warning in exported.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    return exported
 
 
 def _onnx_folder(recipe: Recipe) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import runpy
+import shutil
 import sys
 from types import SimpleNamespace
 
@@ -173,8 +174,8 @@ def test_weights_of_another_dtype_are_converted_into_one_file(checkpoints, tmp_p
 
 def test_a_weight_that_overflows_float16_is_refused(checkpoints, tmp_path):
     folder = tmp_path / "small"
-    (folder / "transformer").mkdir(parents=True)
     source = checkpoints["small"] / "transformer"
+    shutil.copytree(source, folder / "transformer")
     weights = load_file(source / "diffusion_pytorch_model.safetensors")
     weights["proj_out.bias"][3] = 1e5
     save_file(weights, folder / "transformer" / "diffusion_pytorch_model.safetensors")
