@@ -26,6 +26,8 @@ from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.method.settings import SETTINGS, Method, settings_of_method
 from hybridstitch.method.size import Size
 
+from .hub import fetch_checkpoint
+from .lookalikes import describe_file
 from .schedule_file import apply_schedule, read_schedule
 
 Role = Literal["large", "small"]
@@ -166,18 +168,24 @@ class Recipe(_Strict):
     def checkpoint(self, role: Role) -> Path:
         """The folder of the large or the small checkpoint, in diffusers' layout.
 
-        A hub id is looked up in the hub's cache and fetched if it is not there.
+        A hub id is looked up in the hub's cache, and what is read of it is fetched if it is not there.
 
         Raises:
             HybridStitchError: neither a folder nor a checkpoint that the hub (or its cache) has.
         """
+        whose = f"the {role} checkpoint of pair {self.name!r}"
         source: Checkpoint = getattr(self, role)
         for folder in (self.folder / source.path, Path(source.path).expanduser()):
             if folder.is_dir():
                 return folder
+            if folder.is_file():
+                raise HybridStitchError(f"{whose}, {folder}, {describe_file(folder)}")
         if not re.fullmatch(r"[\w.-]+/[\w.-]+", source.path):
-            raise HybridStitchError(f"the {role} checkpoint of pair {self.name!r}, {source.path}, is not a folder")
-        return _from_hub(source, role, self.name)
+            raise HybridStitchError(f"{whose}, {source.path}, is not a folder")
+        try:
+            return fetch_checkpoint(source.path, source.revision, role)
+        except HybridStitchError as error:
+            raise HybridStitchError(f"{whose}, {source.path}, {error}") from None
 
 
 def recipe_names() -> list[str]:
@@ -187,19 +195,6 @@ def recipe_names() -> list[str]:
 
 def _pairs_folder() -> Path:
     return Path(str(resources.files("hybridstitch.pairs")))
-
-
-def _from_hub(source: Checkpoint, role: Role, pair: str) -> Path:
-    from huggingface_hub import snapshot_download  # a slow import, and only hub ids need it
-
-    wanted = ["*.json", "*/*.json", "*/*.safetensors", "*/*.txt", "*/*.model"]
-    try:
-        return Path(snapshot_download(source.path, revision=source.revision, allow_patterns=wanted))
-    except Exception as error:  # the hub raises a dozen unrelated types: offline, gated, unknown, no space
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise HybridStitchError(
-            f"the {role} checkpoint of pair {pair!r}, {source.path}, is no folder here and the hub gave: {reason}"
-        ) from None
 
 
 _SHORT = Repr()
