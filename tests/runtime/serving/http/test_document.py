@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from hybridstitch.runtime.serving.http.errors import ERRORS
-from hybridstitch.runtime.serving.http.metrics import METRICS
 from hybridstitch.runtime.serving.http.names import HTTP_NAMES
 from hybridstitch.runtime.serving.http.schema import IGNORED, ImageFields
+from hybridstitch.runtime.serving.metrics import METRICS
 
 GUIDE = (Path(__file__).parents[4] / "docs" / "serving.md").read_text()
 HTTP = GUIDE[GUIDE.index("## Over HTTP") :]
@@ -47,7 +47,7 @@ def test_the_table_of_errors_is_the_codes():
 def test_the_table_of_metrics_is_the_codes():
     rows = re.findall(r"^\| `(hybridstitch_\w+)` \| (\w+) \| (.*) \| (.*) \|$", HTTP, re.M)
     assert rows == [
-        (metric.name, metric.kind.__name__.lower(), ", ".join(f"`{label}`" for label in metric.labels), metric.help)
+        (metric.name, metric.kind, ", ".join(f"`{label}`" for label in metric.labels), metric.help)
         for metric in METRICS
     ]
 

@@ -5,7 +5,7 @@ import time
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from hybridstitch.runtime.serving.http.metrics import METRICS, STAGE
+from hybridstitch.runtime.serving.metrics import METRICS, STAGE
 
 URL = "/v1/images/generations"
 STAR = {"prompt": "a star", "num_inference_steps": 4}
