@@ -58,6 +58,15 @@ def add_to(commands: Any) -> None:
         "--fd", type=whole_number("fd", 0, 65535), metavar="N", help="answer on this listening socket, already open"
     )
     net.add_argument("--api-key-file", type=place, metavar="FILE", help="keys that /v1/... asks for, one a line")
+    net.add_argument(
+        "--cors-origin",
+        action="append",
+        default=[],
+        metavar="ORIGIN",
+        help="let scripts of this website ask, such as https://studio.example; may be given again; *: of any "
+        "(default: of none)",
+    )
+    net.add_argument("--parent-fd", type=whole_number("parent-fd", 0, 65535), help=argparse.SUPPRESS)  # of --restart
 
     queue = add_queue(parser)
     queue.add_argument(
@@ -108,9 +117,14 @@ def serve(arguments: argparse.Namespace) -> int | None:
     from hybridstitch.runtime.serving.http.gate import read_keys
     from hybridstitch.runtime.serving.http.listening import inherited, listen
     from hybridstitch.runtime.serving.http.logs import log_as_json
+    from hybridstitch.runtime.serving.http.origins import origin
+    from hybridstitch.runtime.serving.http.orphan import end_with_parent
     from hybridstitch.runtime.serving.http.server import serve as answer
     from hybridstitch.runtime.serving.service import Service
 
+    if arguments.parent_fd is not None:
+        end_with_parent(arguments.parent_fd)
+    origins = [origin(text) for text in arguments.cors_origin]
     keys = read_keys(Path(arguments.api_key_file)) if arguments.api_key_file else ()
     listening = listen(arguments.host, arguments.port) if arguments.fd is None else inherited(arguments.fd)
     log_as_json()
@@ -134,7 +148,7 @@ def serve(arguments: argparse.Namespace) -> int | None:
         max_batch=arguments.max_batch,
         max_delay=arguments.max_delay,
     )
-    answer(front, load, listening, keys)
+    answer(front, load, listening, keys, origins)
     return None
 
 
@@ -142,8 +156,11 @@ def keep_serving(arguments: argparse.Namespace) -> int:
     """Hold the socket, and start `serve` on it again whenever it dies."""
     from hybridstitch.runtime.serving.http.listening import listen
     from hybridstitch.runtime.serving.http.logs import log_as_json
+    from hybridstitch.runtime.serving.http.origins import origin
     from hybridstitch.runtime.serving.http.restart import Restarting
 
+    for text in arguments.cors_origin:
+        origin(text)
     if arguments.fd is not None:
         raise HybridStitchError("--restart opens the socket itself: leave --fd out")
     words = [word for word in sys.argv[1:] if word != "--restart"]
@@ -171,6 +188,7 @@ def _serve_on_ray(arguments: argparse.Namespace) -> None:
     quiet()
     from hybridstitch.runtime.serving.http.gate import read_keys
     from hybridstitch.runtime.serving.http.listening import listen
+    from hybridstitch.runtime.serving.http.origins import origin
     from hybridstitch.runtime.serving.ray.environment import prepare_own_ray
     from hybridstitch.runtime.serving.ray.options import Options
 
@@ -189,9 +207,10 @@ def _serve_on_ray(arguments: argparse.Namespace) -> None:
         timeout=arguments.timeout,
         log_prompts=arguments.log_prompts,
     ).settled()
+    origins = [origin(text) for text in arguments.cors_origin]
     keys = read_keys(Path(arguments.api_key_file)) if arguments.api_key_file else ()
     listening = listen(arguments.host, arguments.port)
     prepare_own_ray()
     from hybridstitch.runtime.serving.ray.run import serve_on_ray
 
-    serve_on_ray(options, listening, keys)
+    serve_on_ray(options, listening, keys, origins)

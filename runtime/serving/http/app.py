@@ -10,12 +10,15 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import HTMLResponse, Response
 
 from . import images
 from .errors import ApiError, ErrorBody, of_routing, of_validation
 from .front import Front
 from .gate import Gate
+from .head import Heads
+from .origins import RULES
 from .replies import error_reply, json_reply
 from .schema import ImageRequest
 
@@ -28,10 +31,10 @@ PAGE_HEADERS = {
 }
 
 
-def create_app(front: Front, keys: Sequence[bytes] = ()) -> FastAPI:
+def create_app(front: Front, keys: Sequence[bytes] = (), origins: Sequence[str] = ()) -> FastAPI:
     """The application over a front whose service may still be loading.
 
-    keys: see `Gate`.
+    keys: see `Gate`. origins: websites whose scripts may ask it, see `origin`.
     """
     app = FastAPI(
         title="hybridstitch-trt",
@@ -44,7 +47,10 @@ def create_app(front: Front, keys: Sequence[bytes] = ()) -> FastAPI:
     app.include_router(images.router)
     _add_routes(app, front)
     _add_errors(app)
+    app.add_middleware(Heads)
     app.add_middleware(Gate, keys=keys)
+    if origins:  # outside of the gate: a preflight has no key, and its errors are for scripts to read too
+        app.add_middleware(CORSMiddleware, allow_origins=origins, **RULES)
     return app
 
 
@@ -99,12 +105,10 @@ def _add_errors(app: FastAPI) -> None:
     async def astray(request: Request, error: Any) -> Response:
         reply = told(request, of_routing(error, request.url.path))
         reply.headers.update(error.headers or {})
+        if reply.headers.get("allow") == "GET":
+            reply.headers["allow"] = "GET, HEAD"
         return reply
-
-    async def broken(request: Request, error: Any) -> Response:
-        return told(request, ApiError("internal_error", "the server has a bug: its log says more"))
 
     app.add_exception_handler(ApiError, refused)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, astray)
-    app.add_exception_handler(Exception, broken)

@@ -20,7 +20,7 @@ class Front:
 
     version: of this package. max_queue: pictures that wait, at most. timeout: seconds that a picture may take, its wait
     included; None: any. log_prompts: whether log lines have them. service: None while it is loading. failure: what
-    ended its loading.
+    ended its loading. stopping: whether it takes no more pictures, and finishes what it has taken.
     """
 
     recipe: Recipe
@@ -33,6 +33,7 @@ class Front:
     metrics: Metrics = field(default_factory=Metrics)
     service: Draws | None = None
     failure: BaseException | None = None
+    stopping: bool = False
 
     @property
     def model(self) -> dict[str, Any]:
@@ -54,8 +55,10 @@ class Front:
     def ready_service(self) -> Draws:
         """
         Raises:
-            ApiError: there is none yet, or its engines fail.
+            ApiError: there is none yet, its engines fail, or the server is stopping.
         """
+        if self.stopping:
+            raise ApiError("not_ready", "the server is stopping; try again later")
         if self.service is None:
             raise ApiError("not_ready", "the engines are loading; try again later")
         if not self.service.ready:

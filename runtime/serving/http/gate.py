@@ -79,6 +79,12 @@ class Gate:
                 await error_reply(error)(scope, receive, answer)
                 return
             await self._app(scope, receive, answer)
+        except Exception:  # the traceback is the server's to log
+            fields["code"] = "internal_error"
+            if not status:
+                bug = ApiError("internal_error", "the server has a bug: its log says more")
+                await error_reply(bug)(scope, receive, answer)
+            raise
         finally:
             if scope["path"] not in PROBES:
                 log(

@@ -1,12 +1,14 @@
 """`serve --restart`: a parent that holds the socket, and a worker that answers on it, started again when it dies.
 
 The parent answers nothing, so there is little in it that could fail. Connections that come while there is no worker
-wait in the socket for the next; those that the dead one had are closed by the system.
+wait in the socket for the next; those that the dead one had are closed by the system. With a parent that is killed a
+pipe ends, and with that the worker (`orphan`).
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import socket
 import subprocess
@@ -32,10 +34,13 @@ class Restarting:
     def __init__(self, command: Sequence[str], listening: socket.socket) -> None:
         """
         Args:
-            command: of the worker; `--fd N` is added, the socket that it answers on.
+            command: of the worker; `--parent-fd N` is added, a pipe that ends with this process, and `--fd N`, the
+                socket that it answers on.
         """
         self._listening, self._stopping = listening, False
-        self._command = [*command, "--fd", str(listening.fileno())]
+        self._pipe = os.pipe()
+        self._shared = [self._pipe[0], listening.fileno()]
+        self._command = [*command, "--parent-fd", str(self._shared[0]), "--fd", str(self._shared[1])]
         self._worker: subprocess.Popen[bytes] | None = None
 
     def run(self) -> int:
@@ -46,6 +51,8 @@ class Restarting:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+            for end in self._pipe:
+                os.close(end)
 
     def _keep(self) -> int:
         wait, died = FIRST_WAIT, 0
@@ -67,13 +74,22 @@ class Restarting:
     def _work(self) -> int:
         """One worker, to its end. It has a session of its own: Ctrl-C reaches it through the parent alone."""
         self._worker = subprocess.Popen(
-            self._command, pass_fds=[self._listening.fileno()], stdin=subprocess.DEVNULL, start_new_session=True
+            self._command, pass_fds=self._shared, stdin=subprocess.DEVNULL, start_new_session=True
         )
         if self._stopping:  # a signal that came in between
-            self._worker.terminate()
-        return self._worker.wait()
+            self._end()
+        try:
+            return self._worker.wait()
+        finally:
+            self._worker = None
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
         self._stopping = True
+        self._end()
+
+    def _end(self) -> None:
+        """Let the worker finish what it has; a second time it does not wait. It alone holds the port from here on:
+        connections that come when it has closed that are refused, and do not wait here for nobody."""
         if self._worker is not None:
-            self._worker.terminate()  # the worker finishes what it has; a second one does not wait
+            self._listening.close()
+            self._worker.terminate()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import logging
 import os
@@ -24,17 +25,30 @@ KEEP_ALIVE = 75
 
 
 class Server(uvicorn.Server):
-    """uvicorn, whose signals end it and nothing else: the first stops accepting, a second does not wait."""
+    """uvicorn, whose signals end it and nothing else: the first lets it finish what it has, a second does not wait."""
+
+    def __init__(self, config: uvicorn.Config, front: Front) -> None:
+        super().__init__(config)
+        self._front = front
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Answer what was taken before; whoever asks meanwhile is told so with 503. Then close the port."""
+        self._front.stopping = True
+        taken = list(self.server_state.tasks)
+        while not self.force_exit and not all(task.done() for task in taken):
+            await asyncio.sleep(0.05)
+            await self.on_tick(0)  # the answers' date
+        await super().shutdown(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         self.force_exit = self.should_exit
         self.should_exit = True
 
 
-def make_server(front: Front, keys: Sequence[bytes] = ()) -> Server:
-    """uvicorn over the application; `run(sockets=[...])` answers until `should_exit` is set."""
+def make_server(front: Front, keys: Sequence[bytes] = (), origins: Sequence[str] = ()) -> Server:
+    """uvicorn over the application (see `create_app`); `run(sockets=[...])` answers until `should_exit` is set."""
     config = uvicorn.Config(
-        create_app(front, keys),
+        create_app(front, keys, origins),
         http=Connection,
         ws="none",
         h11_max_incomplete_event_size=MAX_HEAD,
@@ -44,10 +58,16 @@ def make_server(front: Front, keys: Sequence[bytes] = ()) -> Server:
         lifespan="off",
         timeout_keep_alive=KEEP_ALIVE,
     )
-    return Server(config)
+    return Server(config, front)
 
 
-def serve(front: Front, load: Callable[[], Draws], listening: socket.socket, keys: Sequence[bytes] = ()) -> None:
+def serve(
+    front: Front,
+    load: Callable[[], Draws],
+    listening: socket.socket,
+    keys: Sequence[bytes] = (),
+    origins: Sequence[str] = (),
+) -> None:
     """Answer until a signal comes or loading fails; `load` runs meanwhile, and /health answers from the start.
 
     A signal that comes while it runs ends the process here, with exit code 0.
@@ -56,7 +76,7 @@ def serve(front: Front, load: Callable[[], Draws], listening: socket.socket, key
         HybridStitchError, or what else `load` raised.
     """
     allow_connections()
-    server = make_server(front, keys)
+    server = make_server(front, keys, origins)
     host, port = listening.getsockname()[:2]
     loader = threading.Thread(target=_load, args=(front, load, server), name="load", daemon=True)
     with server.capture_signals():  # uvicorn does so too, but later than the first of them may come

@@ -27,7 +27,9 @@ OBJECTS = 256 * 2**20
 """Bytes of shared memory for what replicas send: pictures on their way, which are read at once."""
 
 
-def serve_on_ray(options: Options, listening: socket.socket, keys: Sequence[bytes] = ()) -> None:
+def serve_on_ray(
+    options: Options, listening: socket.socket, keys: Sequence[bytes] = (), origins: Sequence[str] = ()
+) -> None:
     """Start Ray, answer until SIGTERM or Ctrl-C, finish what was taken, and stop it again; a second signal does not
     wait. SIGHUP reads the schedule's file again. `prepare_own_ray` comes before this module is imported.
 
@@ -43,7 +45,7 @@ def serve_on_ray(options: Options, listening: socket.socket, keys: Sequence[byte
         _start_ray()  # here: what the loader's thread starts, the system ends with that thread
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # Ray has set one of its own
         _check_resources(options)
-        answer(front, partial(_load, options), listening, keys)
+        answer(front, partial(_load, options), listening, keys, origins)
     finally:
         serve.shutdown()
         ray.shutdown()
