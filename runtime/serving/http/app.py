@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -11,9 +10,9 @@ from fastapi.exceptions import RequestValidationError
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import Response
 
-from . import images
+from . import images, page_routes
 from .errors import ApiError, ErrorBody, of_routing, of_validation
 from .front import Front
 from .gate import Gate
@@ -21,14 +20,6 @@ from .head import Heads
 from .origins import RULES
 from .replies import error_reply, json_reply
 from .schema import ImageRequest
-
-PAGE = Path(__file__).with_name("page") / "index.html"
-PAGE_HEADERS = {
-    "Content-Security-Policy": "default-src 'self'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
-    "img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-cache",
-}
 
 
 def create_app(front: Front, keys: Sequence[bytes] = (), origins: Sequence[str] = ()) -> FastAPI:
@@ -45,6 +36,7 @@ def create_app(front: Front, keys: Sequence[bytes] = (), origins: Sequence[str] 
     )
     app.state.front = front
     app.include_router(images.router)
+    app.include_router(page_routes.router)
     _add_routes(app, front)
     _add_errors(app)
     app.add_middleware(Heads)
@@ -83,10 +75,6 @@ def _add_routes(app: FastAPI, front: Front) -> None:
     @app.get("/metrics", summary="Counters for Prometheus", response_class=Response, responses={**counters})
     async def metrics() -> Response:
         return Response(front.metrics.exposition(), headers={"Content-Type": CONTENT_TYPE_LATEST})
-
-    @app.get("/", include_in_schema=False)
-    async def page() -> Response:
-        return HTMLResponse(PAGE.read_text(encoding="utf-8"), headers=PAGE_HEADERS)
 
 
 def _add_errors(app: FastAPI) -> None:
