@@ -58,12 +58,12 @@ test-ray: $(READY)  ## install Ray (360 MB) into .venv, and run the tests that s
 
 bench: engines  ## measure every method beside the large model; kept in benchmarks/results
 	@mkdir -p "$(OUT)"
-	$(BIN)/hybridstitch-trt bench --pair "$(PAIR)" --backend $(BACKEND) --json "benchmarks/results/bench-$(PAIR)-$(BACKEND).json" --plots "$(OUT)"
+	$(BIN)/hybridstitch-trt bench --pair "$(PAIR)" --backend $(BACKEND) --json "benchmarks/results/bench-$(PAIR)-$(BACKEND).json" --plots "$(OUT)" --overwrite
 
 bench-check: engines  ## measure again, and say what is worse than what make bench kept
 	@test -f "benchmarks/results/bench-$(PAIR)-$(BACKEND).json" || { echo "nothing to compare with: run make bench first"; exit 2; }
 	@mkdir -p "$(OUT)"
-	$(BIN)/hybridstitch-trt bench --pair "$(PAIR)" --backend $(BACKEND) --no-diffusers --json "$(OUT)/bench.json"
+	$(BIN)/hybridstitch-trt bench --pair "$(PAIR)" --backend $(BACKEND) --no-diffusers --json "$(OUT)/bench.json" --overwrite
 	$(BIN)/python -m benchmarks.regressions "benchmarks/results/bench-$(PAIR)-$(BACKEND).json" "$(OUT)/bench.json"
 
 lock: $(READY)  ## write requirements.lock: every dependency with its hash (Python 3.11, Linux x86_64)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
@@ -66,27 +65,11 @@ def refined_overlay(picture: Image.Image, refined: Tensor) -> Image.Image:
 
 
 def encode_png(picture: Image.Image, metadata: Mapping[str, Any]) -> bytes:
-    """The file that `save_png` writes."""
+    """A PNG file whose text chunks hold the metadata: each value by itself, for people and other programs, and all of
+    it as JSON under `hybridstitch`."""
     file = BytesIO()
     picture.save(file, format="PNG", pnginfo=_chunks(metadata))
     return file.getvalue()
-
-
-def save_png(picture: Image.Image, path: Path, metadata: Mapping[str, Any]) -> None:
-    """Write a PNG whose text chunks hold the metadata: each value by itself, for people and other programs, and
-    all of it as JSON under `hybridstitch`.
-
-    Raises:
-        HybridStitchError: the file cannot be written; nothing half-written is left.
-    """
-    half = path.with_name(f".picture-{os.getpid()}.part")  # no longer than any name that fits
-    try:
-        picture.save(half, format="PNG", pnginfo=_chunks(metadata))
-        half.replace(path)
-    except OSError as error:
-        raise HybridStitchError(f"cannot write {path}: {error.strerror or error}") from None
-    finally:
-        half.unlink(missing_ok=True)
 
 
 def _chunks(metadata: Mapping[str, Any]) -> PngImagePlugin.PngInfo:
@@ -98,7 +81,7 @@ def _chunks(metadata: Mapping[str, Any]) -> PngImagePlugin.PngInfo:
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
-    """What `save_png` wrote.
+    """What `encode_png` put into a file.
 
     Raises:
         HybridStitchError: no such file, no PNG, or not one of ours.

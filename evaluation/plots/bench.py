@@ -14,6 +14,9 @@ WIDE, HIGH = 9, 14
 """Pixels of a letter and of a line of the labels."""
 
 
+PLOTS = ("closeness.png", "masked-call.png")
+
+
 def plot_bench(report: BenchReport, folder: Path) -> list[Path]:
     """Write closeness.png and masked-call.png into a folder that is there; returns their paths.
 
@@ -21,7 +24,7 @@ def plot_bench(report: BenchReport, folder: Path) -> list[Path]:
         HybridStitchError: matplotlib is not installed.
         OSError: a file cannot be written.
     """
-    paths = [folder / "closeness.png", folder / "masked-call.png"]
+    paths = [folder / name for name in PLOTS]
     where = f"{report.about['pair']}, {report.about['backend']}, guidance {report.about['guidance']:g}"
     with figure(
         paths[0], f"Closeness against time ({where})", "seconds a picture", "PSNR to the large model, dB"

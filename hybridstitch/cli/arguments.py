@@ -106,6 +106,12 @@ def add_engines(parser: Parser) -> None:
     )
 
 
+def add_overwrite(parser: Any) -> None:
+    parser.add_argument(
+        "--overwrite", action="store_true", help="let files that are there already be replaced (default: refused)"
+    )
+
+
 def add_threads(parser: Any) -> None:
     check = partial(whole, "threads", span=THREADS)
     parser.add_argument("--threads", type=checked(int, check), metavar="N", help="CPU threads (default: the cores)")

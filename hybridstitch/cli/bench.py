@@ -19,6 +19,7 @@ from .arguments import (
     Parser,
     add_backend,
     add_engines,
+    add_overwrite,
     add_pair,
     add_schedule,
     add_setting,
@@ -26,7 +27,7 @@ from .arguments import (
     checked,
     place,
 )
-from .output import require_file_place, require_folder, write_whole
+from .output import require_file_place, require_folder, require_free, write_whole
 from .progress import showing
 from .run import quiet
 
@@ -80,6 +81,7 @@ def add_to(commands: Any) -> None:
     parser.add_argument("--no-diffusers", action="store_true", help="leave diffusers' own pipeline out")
     parser.add_argument("--json", type=place, metavar="FILE", help="also write all of it there")
     parser.add_argument("--plots", type=place, metavar="DIR", help="also write closeness.png and masked-call.png there")
+    add_overwrite(parser)
 
 
 def bench(arguments: argparse.Namespace) -> int:
@@ -87,7 +89,7 @@ def bench(arguments: argparse.Namespace) -> int:
     pair = arguments.pair or DEFAULT_PAIR
     recipe = Recipe.load(pair, arguments.schedule)
     if arguments.json:
-        require_file_place(Path(arguments.json), "--json")
+        require_file_place(Path(arguments.json), "--json", overwrite=arguments.overwrite)
     if arguments.plots:
         require_folder(Path(arguments.plots), "--plots")
     cases = _cases(arguments, recipe)
@@ -100,7 +102,7 @@ def bench(arguments: argparse.Namespace) -> int:
         library.utils.logging.disable_progress_bar()
     from hybridstitch.evaluation.bench import RATIOS, BenchOptions
     from hybridstitch.evaluation.bench import bench as measure  # slow imports, after what can be refused without them
-    from hybridstitch.evaluation.plots.bench import plot_bench
+    from hybridstitch.evaluation.plots.bench import PLOTS, plot_bench
     from hybridstitch.evaluation.plots.figure import require_matplotlib
     from hybridstitch.runtime.pipeline import HybridStitch
 
@@ -108,6 +110,8 @@ def bench(arguments: argparse.Namespace) -> int:
 
     if arguments.plots:
         require_matplotlib()
+        for name in () if arguments.overwrite else PLOTS:
+            require_free(Path(arguments.plots) / name, "--plots")
     options = BenchOptions(
         repetitions=arguments.repetitions,
         guidance=arguments.guidance,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from functools import partial
 from pathlib import Path
@@ -37,6 +38,7 @@ WITH_WORLD = "demo"
 """The pair whose captions and judge come along."""
 ABLATIONS = ("score", "keys", "mask-ratio", "stage-ends", "refresh", "residual", "grid", "sketch", "steps")
 MOST_CASES = 100_000
+RECORDS = "pictures.jsonl"
 
 
 def add_to(commands: Any) -> None:
@@ -100,6 +102,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
     plots = folder / name
     _make(folder)
     _make(plots)
+    _require_own(folder, name)
     steps = SETTINGS["steps"].checked(arguments.steps or recipe.defaults.steps)
     assert isinstance(steps, int)
     common = {name: value for name in ("guidance", "steps") if (value := getattr(arguments, name)) is not None}
@@ -118,7 +121,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
         variants = [ablations.sketch_said(pipe, each) for each in variants]
         for line in refused:
             print(f"left out: {line}", file=sys.stderr)
-        records = Records(plots / "pictures.jsonl", pipe)  # its own: seconds of one hour are compared
+        records = Records(plots / RECORDS, pipe)  # its own: seconds of one hour are compared
         if recipe.name == WITH_WORLD and arguments.prompts is None:
             probe = Probe()
             accuracy = records.fact(f"judge {file_sha256(JUDGE)[:24]}", probe.accuracy)
@@ -156,6 +159,14 @@ def _make(folder: Path) -> None:
     except OSError as error:
         raise HybridStitchError(f"--out: cannot make {folder}: {error.strerror}") from None
     require_writable(folder)
+
+
+def _require_own(folder: Path, name: str) -> None:
+    """Refuse a folder in which something else has the report's name. Beside its records a report is an earlier one."""
+    if os.path.lexists(folder / f"{name}.json") and not (folder / name / RECORDS).exists():
+        raise HybridStitchError(
+            f"--out {folder}: {name}.json is there, and no evaluation drew its pictures there; name another folder"
+        )
 
 
 def _minutes(value: float) -> float:

@@ -30,7 +30,7 @@ from .arguments import (
     place,
     size,
 )
-from .output import mask_path, picture_paths
+from .output import Place, picture_places
 
 
 def add_to(commands: Any) -> None:
@@ -67,6 +67,12 @@ def add_to(commands: Any) -> None:
     where.add_argument(
         "--out", type=place, default=".", metavar="FILE|DIR", help="a .png file, or a folder (default: this one)"
     )
+    where.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="let pictures take the place of files of their names (default: in a folder another picture gets a number, "
+        "a file that is there is refused)",
+    )
     where.add_argument("--save-mask", action="store_true", help="also save the picture with the refined region over it")
     where.add_argument("--json", action="store_true", help="one JSON report on stdout instead of progress and table")
 
@@ -82,7 +88,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise HybridStitchError(f"--save-mask: method {plan.method!r} with these steps has no hybrid stage, so no mask")
     prompts = _prompts(arguments)
     seed = arguments.seed or 0
-    paths = picture_paths(arguments.out, prompts, seed, plan.method)
+    places = picture_places(arguments.out, prompts, seed, plan.method, overwrite=arguments.overwrite)
 
     quiet()
     from hybridstitch.runtime.pipeline import HybridStitch  # slow imports, after what can be refused without them
@@ -114,7 +120,7 @@ def run(arguments: argparse.Namespace) -> int:
             result = pipe.run(requests, on_step)
     if not result.pictures:
         raise HybridStitchError(result.failures[0].error)
-    report = _save(result, pipe, paths, arguments.save_mask)
+    report = _save(result, pipe, places, arguments.save_mask)
     report["seconds_to_load"] = loading
     if arguments.json:
         print(json.dumps(report, indent=1))
@@ -127,26 +133,26 @@ def run(arguments: argparse.Namespace) -> int:
     return 1 if result.failures else 0
 
 
-def _save(result: Any, pipe: Any, paths: list[Path], save_mask: bool) -> dict[str, Any]:
+def _save(result: Any, pipe: Any, places: list[Place], save_mask: bool) -> dict[str, Any]:
     """Write every picture; returns the report."""
-    from hybridstitch.runtime.pictures import save_png
+    from hybridstitch.runtime.pictures import encode_png
     from hybridstitch.runtime.result import Failure, settings_of
 
     from .build import version
 
     pictures = []
-    for picture, path in zip(result.outcomes, paths, strict=True):
+    for picture, wanted in zip(result.outcomes, places, strict=True):
         if isinstance(picture, Failure):
             continue
         made = settings_of(picture, pipe.recipe.name, pipe.backend, version())
-        save_png(picture.image, path, made)
-        overlay = picture.overlay() if save_mask else None
-        if overlay is not None:
-            save_png(overlay, mask_path(path), {**made, "shows": "the region that the large model refined"})
+        mask = None
+        if save_mask and (overlay := picture.overlay()) is not None:
+            mask = encode_png(overlay, {**made, "shows": "the region that the large model refined"})
+        path, beside = wanted.save(encode_png(picture.image, made), mask)
         pictures.append(
             {
                 "path": str(path),
-                "mask_path": str(mask_path(path)) if overlay is not None else None,
+                "mask_path": str(beside) if beside is not None else None,
                 "prompt": picture.prompt,
                 "negative_prompt": picture.negative_prompt,
                 "seed": picture.seed,

@@ -23,6 +23,7 @@ from .arguments import (
     Parser,
     add_backend,
     add_engines,
+    add_overwrite,
     add_pair,
     add_threads,
     checked,
@@ -30,7 +31,7 @@ from .arguments import (
     place,
     size,
 )
-from .output import is_folder, require_writable
+from .output import is_folder, require_free, require_writable
 from .progress import showing
 from .run import quiet
 
@@ -85,14 +86,15 @@ def add_to(commands: Any) -> None:
     out.add_argument(
         "--resume", type=place, metavar="FILE", help="go on from what was drawn (default: a new one, OUT.jsonl)"
     )
+    add_overwrite(out)
     out.add_argument("--json", action="store_true", help="one JSON report on stdout instead of the table")
 
 
 def tune(arguments: argparse.Namespace) -> None:
     """Check everything, load, search, write."""
     recipe = Recipe.load(arguments.pair or DEFAULT_PAIR)
-    out = _file("--out", arguments.out, ".toml")
-    plot = _file("--plot", arguments.plot, ".png") if arguments.plot else None
+    out = _file("--out", arguments.out, ".toml", arguments.overwrite)
+    plot = _file("--plot", arguments.plot, ".png", arguments.overwrite) if arguments.plot else None
     quiet()
     # Slow imports, after what can be refused without them.
     from hybridstitch.evaluation.calibration import calibration_cases
@@ -141,8 +143,8 @@ def _typed() -> list[str]:
     return sys.argv[1:]
 
 
-def _file(flag: str, text: str, suffix: str) -> Path:
-    """A file that can be written, refused before anything is drawn."""
+def _file(flag: str, text: str, suffix: str, overwrite: bool) -> Path:
+    """A file that can be written; another is refused before anything is drawn."""
     path = Path(text)
     if path.suffix.lower() != suffix:
         raise HybridStitchError(f"{flag} {text}: it is a {suffix} file; name it {path.with_suffix(suffix)}")
@@ -151,6 +153,8 @@ def _file(flag: str, text: str, suffix: str) -> Path:
     if is_folder(path):
         raise HybridStitchError(f"{flag} {text} is a folder; name a file")
     require_writable(path.parent)
+    if not overwrite:
+        require_free(path, flag)
     return path
 
 

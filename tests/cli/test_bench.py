@@ -67,7 +67,7 @@ def test_diffusers_stands_beside_our_large_model_and_what_could_not_run_says_why
 def test_json_and_plots_are_written_whole_and_named(capsys, prepared, bench_report, tmp_path):
     path = tmp_path / "bench.json"
     path.write_text("of before")
-    assert main(["bench", "--json", str(path), "--plots", str(tmp_path)]) == 0
+    assert main(["bench", "--json", str(path), "--plots", str(tmp_path), "--overwrite"]) == 0
     assert json.loads(path.read_text()) == json.loads(json.dumps(bench_report.as_dict()))
     assert {found.name for found in tmp_path.iterdir()} == {"bench.json", "closeness.png", "masked-call.png"}
     assert capsys.readouterr().out.splitlines()[-3:] == [
@@ -83,7 +83,7 @@ def test_ctrl_c_leaves_what_was_there_before(capsys, prepared, tmp_path, monkeyp
         raise KeyboardInterrupt
 
     monkeypatch.setattr("hybridstitch.evaluation.bench.bench", stop)
-    assert main(["bench", "--json", str(path), "--plots", str(tmp_path)]) == 130
+    assert main(["bench", "--json", str(path), "--plots", str(tmp_path), "--overwrite"]) == 130
     assert "hybridstitch-trt bench: stopped" in capsys.readouterr().err
     assert [(found.name, found.read_text()) for found in tmp_path.iterdir()] == [("bench.json", "of before")]
 
@@ -125,6 +125,15 @@ def test_bad_input_is_one_line_and_exit_code_2(capsys, tmp_path):
     refused(capsys, "empty.txt holds no prompt", "--captions", str(tmp_path / "empty.txt"))
     (tmp_path / "bytes.txt").write_bytes(b"\xff\xfe\xff")
     refused(capsys, "bytes.txt is not UTF-8 text", "--captions", str(tmp_path / "bytes.txt"))
+
+
+@pytest.mark.parametrize("name", ["bench.json", "closeness.png", "masked-call.png"])
+def test_a_file_that_is_there_is_refused_before_anything_is_loaded(capsys, tmp_path, monkeypatch, name):
+    monkeypatch.setattr("hybridstitch.runtime.pipeline.HybridStitch.load", lambda *_, **__: pytest.fail("loaded"))
+    (tmp_path / name).write_text("mine")
+    words = f"{tmp_path / name} is there already; name another file, or add --overwrite"
+    refused(capsys, words, "--json", str(tmp_path / "bench.json"), "--plots", str(tmp_path))
+    assert (tmp_path / name).read_text() == "mine"
 
 
 def test_where_nothing_can_be_written_is_told_before_anything_is_loaded(capsys, tmp_path, monkeypatch):

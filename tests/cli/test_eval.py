@@ -89,3 +89,11 @@ def test_a_run_whose_time_is_out_before_a_caption_is_done_says_so(quick, tmp_pat
     (tmp_path / "prompts.txt").write_text("a large red star\na small blue ring\n")
     assert main([*quick, "--prompts", str(tmp_path / "prompts.txt"), "--minutes", "1e-9"]) == 2
     assert "no caption was drawn with every variant; give it more --minutes" in capsys.readouterr().err
+
+
+def test_a_folder_that_holds_something_else_of_the_reports_name_is_refused(tmp_path, capsys):
+    (tmp_path / "methods.json").write_text("mine")
+    assert main([*QUICK, "--out", str(tmp_path)]) == 2
+    words = f"--out {tmp_path}: methods.json is there, and no evaluation drew its pictures there; name another folder"
+    assert words in capsys.readouterr().err
+    assert (tmp_path / "methods.json").read_text() == "mine"

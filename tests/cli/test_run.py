@@ -1,9 +1,11 @@
 """`hybridstitch-trt run`: what it draws, says and writes."""
 
 import json
+import os
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -11,7 +13,7 @@ from PIL import Image
 from hybridstitch.cli import main, parser
 from hybridstitch.pairs.recipe import Recipe
 from hybridstitch.runtime.drawing import Drawing
-from hybridstitch.runtime.pictures import read_metadata, save_png
+from hybridstitch.runtime.pictures import encode_png, read_metadata
 from hybridstitch.runtime.result import Failure
 
 STAR = "a large striped red star left of a small plain white circle on a navy background"
@@ -55,6 +57,47 @@ def test_json_is_one_report_on_stdout_and_nothing_else(run, tmp_path):
     assert report["engines"]["large"]["calls"] == 4
     assert report["engines"]["large"]["seconds"] > 0
     assert Image.open(first["path"]).size == Image.open(second["path"]).size == (128, 128)
+
+
+def test_a_run_in_a_folder_leaves_other_pictures_and_says_where_its_own_are(run, tmp_path):
+    def draw(*settings):
+        words = (
+            "--prompt",
+            "звезда",
+            "--seed",
+            "7",
+            *QUICK,
+            *settings,
+            "--json",
+            "--out",
+            str(tmp_path),
+        )
+        code, stdout, _ = run(*words)
+        assert code == 0
+        (picture,) = json.loads(stdout)["pictures"]
+        return picture["path"], picture["mask_path"]
+
+    name = str(tmp_path / "звезда-seed7-hybrid")
+    assert draw("--save-mask") == (f"{name}.png", f"{name}-mask.png")
+    first = Path(f"{name}.png").read_bytes()
+    assert draw("--guidance", "3", "--save-mask") == (f"{name}-2.png", f"{name}-2-mask.png")
+    assert draw("--save-mask") == (f"{name}.png", f"{name}-mask.png"), "the same picture once more"
+    assert Path(f"{name}.png").read_bytes() == first
+    assert read_metadata(Path(f"{name}-2.png"))["guidance"] == 3
+    assert draw("--guidance", "4", "--overwrite") == (f"{name}.png", None)
+    assert read_metadata(Path(f"{name}.png"))["guidance"] == 4
+    assert len(list(tmp_path.iterdir())) == 4
+
+
+def test_a_file_that_is_there_is_refused_unless_it_may_be_overwritten(run, tmp_path, monkeypatch):
+    out = tmp_path / "star.png"
+    out.write_bytes(b"mine")
+    code, _, stderr = run("--prompt", HEART, *QUICK, "--out", str(out))
+    words = f"hybridstitch-trt run: --out: {out} is there already; name another file, or add --overwrite\n"
+    assert (code, stderr) == (2, words)
+    assert out.read_bytes() == b"mine"
+    assert run("--prompt", HEART, *QUICK, "--out", str(out), "--overwrite")[0] == 0
+    assert Image.open(out).size == (128, 128)
 
 
 def test_a_picture_that_went_wrong_is_told_and_the_others_are_saved(run, tmp_path, monkeypatch):
@@ -258,7 +301,7 @@ def test_the_build_command_that_is_told_takes_a_recipe_of_ones_own(capsys, own_r
 def test_a_picture_of_a_recipe_of_ones_own_says_what_is_needed_to_draw_it_again(run, capsys, own_recipe, tmp_path):
     first, again = tmp_path / "a.png", tmp_path / "b.png"
     run("--prompt", HEART, *QUICK, "--out", str(first))
-    save_png(Image.open(first), first, {**read_metadata(first), "pair": "mine"})
+    first.write_bytes(encode_png(Image.open(first), {**read_metadata(first), "pair": "mine"}))
     refused(
         capsys, "a.png was drawn by pair 'mine', a recipe of its own: add --pair and that .toml file", "--like", "a.png"
     )
@@ -326,13 +369,16 @@ def test_a_device_that_nobody_knows_is_one_line(capsys, demo_engines, backend):
 
 
 def test_a_disk_that_is_full_leaves_nothing_half_written(capsys, demo_engines, tmp_path, monkeypatch):
-    def full(self, path, **options):
-        path.write_bytes(b"half")
-        raise OSError(28, "No space left on device")
+    def full(whole, path):
+        if path.suffix == ".png" and "-mask" not in path.name:
+            raise OSError(28, "No space left on device")
+        link(whole, path)
 
-    monkeypatch.setattr(Image.Image, "save", full)
-    code = main(["run", "--engines", str(demo_engines), "--prompt", HEART, *QUICK, "--json", "--out", str(tmp_path)])
-    assert code == 2
+    link = os.link
+    monkeypatch.setattr(os, "link", full)
+    monkeypatch.setattr(os, "replace", full)
+    run = ["run", "--engines", str(demo_engines), "--prompt", HEART, *QUICK, "--save-mask", "--out", str(tmp_path)]
+    assert main(run) == 2
     assert "No space left on device" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 

@@ -109,6 +109,8 @@ def test_ctrl_c_keeps_what_was_drawn_and_writes_no_schedule_and_a_search_goes_on
         (["--speedup", "2", "--out", "fast.txt"], "--out fast.txt: it is a .toml file; name it fast.toml"),
         (["--speedup", "2", "--out", "none/fast.toml"], "--out none/fast.toml: no such folder none; make it first"),
         (["--speedup", "2", "--out", "folder.toml"], "--out folder.toml is a folder; name a file"),
+        (["--speedup", "2", "--out", "mine.toml"], "--out: mine.toml is there already; name another file, or add --ov"),
+        (["--speedup", "2", "--plot", "mine.png"], "--plot: mine.png is there already; name another file, or add --ov"),
         (["--speedup", "2", "--plot", "fast.jpg"], "--plot fast.jpg: it is a .png file; name it fast.png"),
         (["--speedup", "2", "--pair", "nope"], "unknown pair 'nope'; known: demo"),
         (["--speedup", "2", "--pair", "sd35"], "no captions come along for pair 'sd35': give some with --prompts FILE"),
@@ -121,6 +123,8 @@ def test_ctrl_c_keeps_what_was_drawn_and_writes_no_schedule_and_a_search_goes_on
 def test_bad_input_gets_one_line_and_exit_code_2_and_leaves_nothing(capsys, tmp_path, monkeypatch, arguments, words):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder.toml").mkdir()
+    (tmp_path / "mine.toml").write_text("mine")
+    (tmp_path / "mine.png").write_text("mine")
     try:
         code = main(["tune", *arguments])
     except SystemExit as stop:
@@ -129,7 +133,8 @@ def test_bad_input_gets_one_line_and_exit_code_2_and_leaves_nothing(capsys, tmp_
     assert code == 2
     assert words in told
     assert told.count("\n") == 1
-    assert [path.name for path in tmp_path.iterdir()] == ["folder.toml"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder.toml", "mine.png", "mine.toml"]
+    assert (tmp_path / "mine.toml").read_text() == (tmp_path / "mine.png").read_text() == "mine"
 
 
 def test_a_plot_without_matplotlib_is_refused_before_anything_is_drawn(capsys, tmp_path, monkeypatch):

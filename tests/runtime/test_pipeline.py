@@ -11,7 +11,7 @@ from hybridstitch import Failure, HybridStitch, HybridStitchError, Picture
 from hybridstitch.method.settings import settings_from
 from hybridstitch.pairs.plans import make_plan
 from hybridstitch.runtime.health import Health
-from hybridstitch.runtime.pictures import read_metadata, save_png
+from hybridstitch.runtime.pictures import encode_png, read_metadata
 from hybridstitch.runtime.result import settings_of
 
 PROMPTS = [
@@ -99,7 +99,8 @@ def test_every_method_draws_and_hybrid_is_closer_to_large_than_small_is(pipe):
 
 def test_a_picture_says_how_it_was_made_and_can_be_drawn_again_from_it(pipe, tmp_path):
     picture = pipe(PROMPTS[1], seed=9, negative_prompt="a small red ring", size="96x160", **QUICK).pictures[0]
-    save_png(picture.image, tmp_path / "one.png", settings_of(picture, "demo", "onnxruntime", "1.2"))
+    settings = settings_of(picture, "demo", "onnxruntime", "1.2")
+    (tmp_path / "one.png").write_bytes(encode_png(picture.image, settings))
     made = read_metadata(tmp_path / "one.png")
     assert made["prompt"] == PROMPTS[1]
     assert made["seed"] == 9

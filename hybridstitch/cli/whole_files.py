@@ -1,0 +1,63 @@
+"""Files that appear whole or not at all, and that never take the place of another unless they are told to."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+
+def create(path: Path, content: bytes) -> bool:
+    """Write a file under a name that is free. Two processes may try at once: one of them gets the name.
+
+    Returns:
+        Whether the name was free; where it was not, what has it stays as it is.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    with _unfinished(path, content) as whole:
+        try:
+            os.link(whole, path)
+        except FileExistsError:
+            return False
+        except OSError:  # a file system without hard links: an empty file holds the name for a moment
+            try:
+                os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+            except FileExistsError:
+                return False
+            os.replace(whole, path)
+    return True
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Write a file in the place of what may be there.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    with _unfinished(path, content) as whole:
+        os.replace(whole, path)
+
+
+def holds(path: Path, content: bytes) -> bool:
+    """Whether a file is there and has this very content."""
+    try:
+        return path.stat().st_size == len(content) and path.read_bytes() == content
+    except OSError:  # none, a folder, or one that may not be read
+        return False
+
+
+@contextmanager
+def _unfinished(path: Path, content: bytes) -> Iterator[Path]:
+    """The content in a hidden file beside `path`, whose name no other process has and is no longer than `path`'s."""
+    hidden = path.with_name(f".{secrets.token_hex(6)}.part")
+    try:
+        with hidden.open("xb") as file:
+            file.write(content)
+        yield hidden
+    finally:
+        with suppress(FileNotFoundError):
+            hidden.unlink()
