@@ -18,7 +18,7 @@ from packaging.requirements import Requirement
 from hybridstitch.method.errors import HybridStitchError
 
 from .backends import BACKENDS, Backend, find_backend, require_gpu
-from .executors.onnxruntime_engine import physical_cores
+from .cores import current_load, physical_cores
 from .store.manifest import DISTRIBUTION
 from .tensorrt_module import tensorrt_module
 
@@ -41,6 +41,7 @@ def examine(folder: Path) -> list[Finding]:
     return [
         Finding("machine", "system", f"{platform.system()} {platform.release()}, {platform.machine()}"),
         Finding("machine", "processor cores", f"{physical_cores()} physical"),
+        *_load(),
         *_memory(),
         *_disk(folder),
         Finding("python", "Python", platform.python_version()),
@@ -68,6 +69,15 @@ def obstacle(name: str, *, building: bool = False) -> str | None:
     except HybridStitchError as error:
         return str(error)
     return None
+
+
+def _load() -> Iterable[Finding]:
+    load = current_load()
+    if load is None:
+        return
+    found = f"{load.average:.1f} in the last minute, on {load.machine} processors, {load.processors} for this process"
+    advice = load.advice(physical_cores())
+    yield Finding("machine", "load", found, "warning" if advice else "ok", advice or "")
 
 
 def _memory() -> Iterable[Finding]:

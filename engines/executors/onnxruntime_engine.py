@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.models.dtypes import BY_NAME
 
 from ..backends import ONNXRUNTIME_QUIET
+from ..cores import physical_cores
 from ..store.manifest import Manifest
 from ..tensors import TensorSpec
 from .engine import check_call, output_shape
@@ -118,26 +118,3 @@ def _allocate(manifest: Manifest, lengths: Mapping[str, int]) -> dict[str, Tenso
 
 def _kind(spec: TensorSpec) -> int:
     return BY_NAME[spec.dtype].onnx
-
-
-def physical_cores() -> int:
-    """Physical cores that this process may use: two threads of one core share its arithmetic units."""
-    allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
-    cores = set()
-    for cpu in allowed:
-        topology = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology")
-        try:
-            cores.add(((topology / "physical_package_id").read_text(), (topology / "core_id").read_text()))
-        except OSError:
-            cores = allowed
-            break
-    return max(1, min(len(cores), _container_limit()))
-
-
-def _container_limit() -> int:
-    """Cores that a container's CPU quota amounts to."""
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        return max(1, round(int(quota) / int(period)))
-    except (OSError, ValueError):  # no cgroup, or no limit ("max")
-        return os.cpu_count() or 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 from functools import partial
 from importlib.util import find_spec
@@ -120,7 +121,6 @@ def serve(arguments: argparse.Namespace) -> int | None:
     from hybridstitch.runtime.serving.http.origins import origin
     from hybridstitch.runtime.serving.http.orphan import end_with_parent
     from hybridstitch.runtime.serving.http.server import serve as answer
-    from hybridstitch.runtime.serving.service import Service
 
     if arguments.parent_fd is not None:
         end_with_parent(arguments.parent_fd)
@@ -137,7 +137,7 @@ def serve(arguments: argparse.Namespace) -> int | None:
         log_prompts=arguments.log_prompts,
     )
     load = partial(
-        Service.load,
+        _load,
         recipe.argument,
         engines=arguments.engines,
         backend=arguments.backend,
@@ -150,6 +150,18 @@ def serve(arguments: argparse.Namespace) -> int | None:
     )
     answer(front, load, listening, keys, origins)
     return None
+
+
+def _load(pair: str, *, threads: int | None, backend: str, **options: Any) -> Any:
+    """Load a service. Say first if the engines' threads, as many as there are cores, will wait for others."""
+    from hybridstitch.engines.cores import current_load, physical_cores
+    from hybridstitch.runtime.serving.http.logs import log
+    from hybridstitch.runtime.serving.service import Service
+
+    load = current_load() if threads is None and backend == "onnxruntime" else None
+    if load is not None and (advice := load.advice(physical_cores())):
+        log("busy", level=logging.WARNING, load=load.average, advice=advice)
+    return Service.load(pair, threads=threads, backend=backend, **options)
 
 
 def keep_serving(arguments: argparse.Namespace) -> int:

@@ -7,6 +7,7 @@ import torch
 
 from hybridstitch.cli import main
 from hybridstitch.engines import doctor
+from hybridstitch.engines.cores import Load
 
 
 def found(capsys, *arguments: str) -> dict[str, dict[str, str]]:
@@ -52,3 +53,13 @@ def test_a_person_reads_extras_in_brackets(capsys):
     shown = " ".join(capsys.readouterr().out.split())
     assert "machine" in shown
     assert "[/]" not in shown
+
+
+@pytest.mark.parametrize(("average", "state"), [(5.0, "warning"), (0.1, "ok")])
+def test_a_busy_machine_is_told_with_what_helps(monkeypatch, average, state):
+    monkeypatch.setattr(doctor, "current_load", lambda: Load(average, 2, 2))
+    monkeypatch.setattr(doctor, "physical_cores", lambda: 2)
+    (finding,) = doctor._load()
+    assert (finding.what, finding.state) == ("load", state)
+    assert finding.found == f"{average} in the last minute, on 2 processors, 2 for this process"
+    assert finding.advice.endswith("try --threads 1") == (state == "warning")

@@ -11,7 +11,8 @@ import time
 import httpx2
 import pytest
 
-from hybridstitch.cli import main
+from hybridstitch.cli import main, serve
+from hybridstitch.engines.cores import Load
 
 STAR = {"prompt": "a large striped red star on a navy background"}
 
@@ -82,7 +83,7 @@ def start(*arguments: str) -> tuple[subprocess.Popen, str]:
 
 
 def test_a_signal_while_it_loads_ends_it_at_once(demo_engines):
-    server, _ = start("--engines", str(demo_engines))
+    server, _ = start("--engines", str(demo_engines), "--threads", "1")  # of more it may say that they are too many
     server.send_signal(signal.SIGTERM)
     _, log = server.communicate(timeout=60)
     assert server.returncode == 0, log
@@ -119,3 +120,26 @@ def test_it_is_alive_while_it_loads_and_a_signal_lets_it_finish_what_it_has_take
     assert [line["event"] for line in lines] == ["ready", "request", "request", "stopped"]
     assert lines[1]["prompt"] == STAR["prompt"]
     assert (lines[1]["seed"], lines[1]["status"]) == (7, 200)
+
+
+@pytest.mark.parametrize(
+    ("average", "options", "told"),
+    [
+        (5.0, {"threads": None, "backend": "onnxruntime"}, True),
+        (0.5, {"threads": None, "backend": "onnxruntime"}, False),
+        (5.0, {"threads": 2, "backend": "onnxruntime"}, False),  # somebody chose
+        (5.0, {"threads": None, "backend": "tensorrt"}, False),
+    ],
+)
+def test_a_busy_machine_is_told_in_the_log_before_engines_are_loaded(monkeypatch, caplog, average, options, told):
+    monkeypatch.setattr("hybridstitch.engines.cores.current_load", lambda: Load(average, 2, 2))
+    monkeypatch.setattr("hybridstitch.engines.cores.physical_cores", lambda: 2)
+    monkeypatch.setattr("hybridstitch.runtime.serving.service.Service.load", lambda *_, **how: how)
+    with caplog.at_level("INFO", "hybridstitch"):
+        assert serve._load("demo", max_queue=3, **options) == {"max_queue": 3, **options}
+    lines = [(record.getMessage(), record.fields["advice"]) for record in caplog.records]
+    advice = (
+        "the machine is busy (load 5.0 on 2 processors): an engine's threads wait for each other, and 2 may be slower "
+        "than 1; try --threads 1"
+    )
+    assert lines == ([("busy", advice)] if told else [])
