@@ -19,6 +19,8 @@ import httpx2
 import pytest
 
 from hybridstitch.cli import main
+from hybridstitch.method.errors import HybridStitchError
+from hybridstitch.runtime.serving.http.listening import listen
 
 SECONDS = 60.0
 """Within which the service is ready again after a kill, on a slow machine with others on it."""
@@ -136,6 +138,23 @@ def test_a_signal_to_the_parent_lets_the_worker_finish_and_ends_both(demo_engine
         assert server.parent.wait(30) == 0
         assert not Path(f"/proc/{worker}").exists()
         assert server.events[-1]["event"] == "stopped"
+
+
+def test_a_kill_of_the_parent_ends_the_worker_by_itself_and_frees_the_port(demo_engines):
+    with kept("--engines", str(demo_engines), "--threads", "1") as server:
+        server.await_ready()
+        port = int(server.url.rpartition(":")[2])
+        with pytest.raises(HybridStitchError, match="Address already in use"):
+            listen("127.0.0.1", port)
+        server.parent.kill()
+        start = time.monotonic()
+        while time.monotonic() - start < SECONDS:
+            try:
+                listen("127.0.0.1", port).close()
+                return
+            except HybridStitchError:
+                time.sleep(0.1)
+        raise AssertionError(f"the port is not free after {SECONDS} s")
 
 
 def test_engines_that_are_not_there_end_it_with_one_line(tmp_path):
