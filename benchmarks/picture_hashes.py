@@ -15,12 +15,27 @@ import json
 import sys
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 from rich.progress import track
 
 from hybridstitch import HybridStitch
 
-METHODS = ("large", "small", "srdiffusion", "t-stitch", "hybrid")
+SKETCHED = {"method": "hybrid", "sketch": "small", "score": "gap"}
+HELD = {"method": "hybrid", "sketch": "held", "score": "change", "refresh_every": 1}
+METHODS: dict[str, dict[str, Any]] = {
+    "large": {"method": "large"},
+    "small": {"method": "small"},
+    "srdiffusion": {"method": "srdiffusion"},
+    "t-stitch": {"method": "t-stitch"},
+    "hybrid": {"method": "hybrid"},
+    "the paper's": {**SKETCHED, "residual": "off", "refresh_every": 0, "grid": 0},
+    "refreshed": {**SKETCHED, "residual": 2, "refresh_every": 2},
+    "held": {**HELD, "mask_ratio": 0.15},
+    "held, no mask": {**HELD, "mask_ratio": 0.0},
+    "adaptive": {"method": "hybrid", "adaptive": 0.1},
+    "unguided": {"method": "hybrid", "guidance": 1.0},
+}
 PROMPTS = (
     "a large dotted blue ring on a sand background",
     "a small striped red triangle left of a large plain orange square on a navy background",
@@ -33,7 +48,7 @@ def hashes(pipe: HybridStitch, *, steps: int) -> dict[str, str]:
     """By method, size, batch and picture: the hash of its RGB bytes, at every size of the recipe."""
     found: dict[str, str] = {}
     for method, size, count in track(list(product(METHODS, pipe.recipe.profiles.sizes, BATCHES)), transient=True):
-        images = pipe(PROMPTS[:count], seed=11, size=size, method=method, steps=steps).images
+        images = pipe(PROMPTS[:count], seed=11, size=size, steps=steps, **METHODS[method]).images
         for index, image in enumerate(images, start=1):
             found[f"{method} {size} {index} of {count}"] = hashlib.sha256(image.tobytes()).hexdigest()
     return found

@@ -16,11 +16,11 @@ from statistics import median
 import numpy as np
 
 from hybridstitch.method.errors import HybridStitchError
-from hybridstitch.method.plan import Plan, Score
-from hybridstitch.method.schedule import Stage
+from hybridstitch.method.plan import Plan
+from hybridstitch.method.program import MASKED, Kind, make_program
 from hybridstitch.method.settings import Sketch
 
-FIXED, FULL, SMALL = "fixed", "full", "small"
+FIXED, FULL, SMALL = "fixed", Kind.FULL, Kind.SMALL
 
 
 def hybrid_kind(ratio: float, sketch: Sketch = Sketch.SMALL) -> str:
@@ -30,18 +30,11 @@ def hybrid_kind(ratio: float, sketch: Sketch = Sketch.SMALL) -> str:
 
 def kinds(plan: Plan) -> Counter[str]:
     """How often a plan does what: see the top of this file. Adaptive plans have no count before they are drawn."""
-    counts, schedule = Counter({FIXED: 1}), plan.schedule
-    for step in range(schedule.steps):
-        stage = schedule.stage(step)
-        if schedule.runs_full(step):
-            counts[FULL] += 1
-        elif stage is Stage.HYBRID:
-            counts[hybrid_kind(plan.mask_ratio, plan.sketch)] += 1
-        else:
+    counts = Counter({FIXED: 1})
+    for step in make_program(plan):
+        counts[hybrid_kind(plan.mask_ratio, plan.sketch) if step.kind in MASKED else step.kind] += 1
+        if step.measure:
             counts[SMALL] += 1
-        if schedule.hands_over(step):
-            hybrid_next = schedule.stage(step + 1) is Stage.HYBRID
-            counts[SMALL] += plan.carries(schedule, step) or (hybrid_next and plan.score is Score.GAP)
     return counts
 
 

@@ -48,15 +48,6 @@ class Plan:
         """Whether there may be a hybrid stage, and so keys and values to keep."""
         return self.schedule.has_hybrid or (self.adaptive is not None and self.method == "hybrid")
 
-    def carries(self, schedule: Schedule, step: int) -> bool:
-        """Whether a residual is measured after that full step, which others follow: somebody must use it.
-
-        schedule: this plan's own, or what adaptive switching has made of it.
-        """
-        if self.residual is None:
-            return False
-        return self.sketch is Sketch.SMALL or self.adaptive is not None or schedule.reaches_small(step)
-
     def as_dict(self) -> dict[str, Any]:
         """The plan as JSON: flat, every setting by its name, and enough to make it again (`settings_from`)."""
         return {"method": self.method, **self.schedule.as_settings(), **self._own()}

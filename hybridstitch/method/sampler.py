@@ -8,30 +8,24 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from .masks import Choose, hardest, relative_change
-from .plan import Plan, Score, Sketch
+from .plan import Plan
+from .program import MASKED, Kind, StepSpec, make_program
 from .schedule import Stage
 from .state import State
-from .steps import (
-    Models,
-    advance,
-    estimate,
-    full_step,
-    hand_over,
-    held_step,
-    hybrid_step,
-    leave_mask,
-    small_step,
-)
+from .steps import KINDS, Models, advance, estimate, leave_mask, measure
 from .tokens import gather
 
 
 @dataclass(frozen=True)
 class Step:
-    """What one step did: `full` if the large model computed every token."""
+    """A step that has been made: the index-th, and what it did."""
 
     index: int
-    stage: Stage
-    full: bool
+    spec: StepSpec
+
+    @property
+    def stage(self) -> Stage:
+        return self.spec.stage
 
 
 class Sampler:
@@ -43,9 +37,8 @@ class Sampler:
     models: the pair. state: the run's tensors; its `x` holds noise at the start and clean tokens at the end.
     levels: [S, 4], see `levels`, from the checkpoint's scheduler.
     plan: guidance and residual exponent are the state's, of each image; of the plan counts only whether there is a
-    residual. exponent: of the residual, where all images have the same. schedule: as it came out; adaptive switching
-    decides it on the way. hybrid_steps: with the large model on masked tokens, until now. choose: scores [B, N] and M
-    to the mask.
+    residual. exponent: of the residual, where all images have the same. choose: scores [B, N] and M to the mask.
+    program, schedule: what is run, and the stages of it; adaptive switching replaces the rest of both on the way.
 
     Iterate in inference mode.
     Source: HybridStitch, arXiv 2603.07815, section 3; the README has it as a table.
@@ -61,64 +54,62 @@ class Sampler:
         exponent: float | None = None,
         choose: Choose = hardest,
     ) -> None:
-        self.schedule = plan.schedule
-        self.hybrid_steps = 0
+        self.schedule, self.program = plan.schedule, make_program(plan)
         self._models, self._state, self._levels, self._plan = models, state, levels, plan
         self._exponent, self._choose = exponent, choose
-        self._estimates = plan.adaptive is not None or (plan.has_hybrid and plan.score is Score.CHANGE)
+
+    @property
+    def hybrid_steps(self) -> int:
+        """How many steps of the program compute masked tokens alone."""
+        return sum(step.kind in MASKED for step in self.program)
 
     def __iter__(self) -> Iterator[Step]:
-        models, state, exponent = self._models, self._state, self._exponent
-        held = self._plan.sketch is Sketch.HELD
-        carry, masked = False, 0  # whether there is a residual; hybrid steps with this mask
+        models, state = self._models, self._state
         state.refined.zero_()
         for index, level in enumerate(self._levels):
             state.level.copy_(level)
             state.index.fill_(index)
-            stage, full = self.schedule.stage(index), self.schedule.runs_full(index)
-            if full:
-                full_step(models, state)
-            elif stage is Stage.HYBRID:
-                if held:
-                    held_step(models, state)
-                else:
-                    hybrid_step(models, state, carry=carry, exponent=exponent)
-                masked += 1
-                self.hybrid_steps += 1
-            else:
-                small_step(models, state, carry=carry, exponent=exponent)
-            if self._estimates:
+            step = self.program[index]
+            KINDS[step.kind](models, state, step, self._exponent)
+            if step.estimate:
                 estimate(state)
-                self._adapt(index)
-            if stage is Stage.HYBRID and self.schedule.leaves_mask(index):
-                leave_mask(state, hybrid_steps=masked, renew=carry and not held)
-                masked = 0
-            if full and self.schedule.hands_over(index):
-                carry = self._plan.carries(self.schedule, index)
-                self._hand_over(index, carry=carry)
-            if self._estimates and full:
+                step = self._adapt(index)
+            if step.mask_used:
+                leave_mask(state, step)
+            if step.measure or step.score:
+                self._hand_over(step)
+            if step.estimate and step.kind is Kind.FULL:
                 state.full_estimate.copy_(state.estimate)
             advance(state)
-            yield Step(index, stage, full)
+            yield Step(index, step)
 
-    def _hand_over(self, index: int, *, carry: bool) -> None:
-        hybrid_next = self.schedule.stage(index + 1) is Stage.HYBRID
-        scores = hand_over(self._models, self._state, score=self._plan.score if hybrid_next else None, carry=carry)
+    def _hand_over(self, step: StepSpec) -> None:
+        """Measure the residual, and make the mask of the steps that follow."""
+        scores = measure(self._models, self._state, step)
         if scores is not None:
             mask = self._choose(scores, self._state.computed.shape[1])
             self._state.computed.copy_(mask.computed)
             self._state.frozen.copy_(mask.frozen)
             self._models.freeze(self._state.mask)
 
-    def _adapt(self, index: int) -> None:
-        """End the stage that this step belongs to, once its clean-image estimate has settled (reads one scalar)."""
-        threshold, state, stage = self._plan.adaptive, self._state, self.schedule.stage(index)
-        if threshold is None or index == 0 or stage is Stage.SMALL:
-            return
-        if stage is Stage.LARGE:
-            if relative_change(state.estimate, state.before) < threshold:
-                self.schedule = self.schedule.end_large(index + 1, hybrid=self._plan.has_hybrid)
-        elif state.computed.shape[1]:  # else there is nothing of the large model's to look at
-            now, before = (gather(estimate, state.computed) for estimate in (state.estimate, state.before))
-            if relative_change(now, before) < threshold:
-                self.schedule = self.schedule.end_hybrid(index + 1)
+    def _adapt(self, index: int) -> StepSpec:
+        """End the stage of this step if its clean-image estimate has settled. Returns the step with what follows it."""
+        if self._plan.adaptive is not None and index and self._settled(self._plan.adaptive, self.program[index]):
+            ended = index + 1
+            if self.program[index].stage is Stage.LARGE:
+                self.schedule = self.schedule.end_large(ended, hybrid=self._plan.has_hybrid)
+            else:
+                self.schedule = self.schedule.end_hybrid(ended)
+            self.program = make_program(self._plan, self.schedule)
+        return self.program[index]
+
+    def _settled(self, threshold: float, step: StepSpec) -> bool:
+        """Whether a step changed the clean-image estimate by less, of the masked tokens in the hybrid stage (reads one
+        scalar)."""
+        state = self._state
+        if step.stage is Stage.LARGE:
+            return bool(relative_change(state.estimate, state.before) < threshold)
+        if step.stage is Stage.SMALL or not state.computed.shape[1]:  # nothing of the large model's to look at
+            return False
+        now, before = (gather(each, state.computed) for each in (state.estimate, state.before))
+        return bool(relative_change(now, before) < threshold)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from itertools import takewhile
 
 from .errors import HybridStitchError
 from .settings import SETTINGS
@@ -89,22 +88,6 @@ class Schedule:
         if stage is Stage.HYBRID and self.refresh_every:
             return (step - self.large_until) % (self.refresh_every + 1) == self.refresh_every
         return stage is Stage.LARGE
-
-    def hands_over(self, step: int) -> bool:
-        """Whether this is a full large step and the next one is not: keys, values and mask are made here."""
-        return self.runs_full(step) and step + 1 < self.steps and not self.runs_full(step + 1)
-
-    def reaches_small(self, step: int) -> bool:
-        """Whether a step of the small stage comes after this one and before another full one."""
-        following = takewhile(lambda other: not self.runs_full(other), range(step + 1, self.steps))
-        return any(self.stage(other) is Stage.SMALL for other in following)
-
-    def leaves_mask(self, step: int) -> bool:
-        """Whether this is the last hybrid step with its mask: a refresh, another stage or the end follows."""
-        return self._runs_masked(step) and not self._runs_masked(step + 1)
-
-    def _runs_masked(self, step: int) -> bool:
-        return step < self.steps and self.stage(step) is Stage.HYBRID and not self.runs_full(step)
 
     def end_large(self, step: int, *, hybrid: bool) -> Schedule:
         """The same plan with the large stage ended before `step`; all that follows is hybrid, or small."""

@@ -1,5 +1,5 @@
-"""The kinds of step. Each works in place on a `State` and reads nothing but its tensors, the models and two switches,
-so that it can be captured in a CUDA graph: one for each kind and number of masked tokens."""
+"""The kinds of step. Each works in place on a `State` and reads nothing but its tensors, the models and its own
+specification, so that it can be captured in a CUDA graph: one for each specification and number of masked tokens."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from torch import Tensor
 
 from . import residual
 from .masks import Mask, token_mean
-from .plan import Score
+from .program import Kind, StepSpec
+from .settings import Score
 from .state import State
 from .tokens import stitch
 
@@ -43,64 +44,60 @@ class Models(Protocol):
         ...
 
 
-def full_step(models: Models, state: State) -> None:
+def full_step(models: Models, state: State, step: StepSpec, exponent: float | None) -> None:
     """The large model on every token."""
     models.large(state.x, state.timestep, state.velocity)
 
 
-def hybrid_step(models: Models, state: State, *, carry: bool, exponent: float | None) -> None:
-    """The large model on the masked tokens, the small one on all: stitched.
-
-    carry: whether there is a residual to add to the small model's velocity. exponent: see `residual.correct`.
-    """
+def hybrid_step(models: Models, state: State, step: StepSpec, exponent: float | None) -> None:
+    """The large model on the masked tokens, the small one on all: stitched."""
     models.hybrid(state.x, state.timestep, state.mask, state.hard, state.sketch)
-    _sketched(state, carry=carry, exponent=exponent)
+    _sketched(state, step, exponent)
     stitch(state.velocity, state.hard, state.computed)
 
 
-def held_step(models: Models, state: State) -> None:
+def held_step(models: Models, state: State, step: StepSpec, exponent: float | None) -> None:
     """The large model on the masked tokens; the others keep the velocity that they had. Ours, not the paper's."""
     models.masked(state.x, state.timestep, state.mask, state.hard)
     stitch(state.velocity, state.hard, state.computed)
 
 
-def small_step(models: Models, state: State, *, carry: bool, exponent: float | None) -> None:
+def small_step(models: Models, state: State, step: StepSpec, exponent: float | None) -> None:
     """The small model on every token."""
     models.small(state.x, state.timestep, state.sketch)
-    _sketched(state, carry=carry, exponent=exponent)
+    _sketched(state, step, exponent)
 
 
-def _sketched(state: State, *, carry: bool, exponent: float | None) -> None:
-    if carry:
+KINDS = {Kind.FULL: full_step, Kind.HYBRID: hybrid_step, Kind.HELD: held_step, Kind.SMALL: small_step}
+"""The step of each kind. exponent: of the carried residual, see `residual.correct`."""
+
+
+def _sketched(state: State, step: StepSpec, exponent: float | None) -> None:
+    if step.carry:
         residual.correct(state, exponent)
     else:
         state.velocity.copy_(state.sketch)
 
 
-def leave_mask(state: State, *, hybrid_steps: int, renew: bool) -> None:
-    """After the last hybrid step with a mask: note how often its tokens were computed, and renew their residual."""
-    if renew:
+def leave_mask(state: State, step: StepSpec) -> None:
+    """After the last step with a mask: note how often its tokens were computed, and renew their residual."""
+    if step.renew:
         residual.renew(state)
-    count = torch.full_like(state.computed, hybrid_steps, dtype=state.refined.dtype)
+    count = torch.full_like(state.computed, step.mask_used, dtype=state.refined.dtype)
     state.refined.scatter_add_(1, state.computed, count)
 
 
-def hand_over(models: Models, state: State, *, score: Score | None, carry: bool) -> Tensor | None:
-    """After a full step that others follow: measure the residual, and how hard each token is.
-
-    Args:
-        score: what for the mask of the steps that follow is; None: they need none.
-        carry: whether a residual is to be measured.
+def measure(models: Models, state: State, step: StepSpec) -> Tensor | None:
+    """After a full step: measure the residual, and how hard each token is.
 
     Returns:
-        The score [B, N] of each token.
+        The score [B, N] of each token; None where no mask is made of it.
     """
-    scores = token_mean(state.estimate - state.full_estimate) if score is Score.CHANGE else None
-    if carry or score is Score.GAP:
+    scores = token_mean(state.estimate - state.full_estimate) if step.score is Score.CHANGE else None
+    if step.measure:
         models.small(state.x, state.timestep, state.sketch)
         residual.measure(state)
-        scores = token_mean(state.difference) if score is Score.GAP else scores
-    return scores
+    return token_mean(state.difference) if step.score is Score.GAP else scores
 
 
 def estimate(state: State) -> None:

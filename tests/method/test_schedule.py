@@ -36,20 +36,6 @@ def test_a_refresh_follows_every_r_hybrid_steps():
     assert [schedule.runs_full(step) for step in range(10)] == [True, True, *[False, False, True] * 2, False, False]
 
 
-def test_keys_are_handed_over_at_the_last_full_step_before_one_that_is_not():
-    schedule = Schedule(8, 2, 7, refresh_every=2)
-    assert [step for step in range(8) if schedule.hands_over(step)] == [1, 4]
-    assert not any(Schedule(4, 4, 4).hands_over(step) for step in range(4))
-    assert not any(Schedule(4, 2, 2, small_first=True).hands_over(step) for step in range(4))
-
-
-def test_a_mask_is_left_before_a_refresh_another_stage_or_the_end():
-    refreshed = Schedule(steps=8, large_until=2, hybrid_until=7, refresh_every=2)  # hybrid 2, 3, full 4, hybrid 5, 6
-    assert [step for step in range(8) if refreshed.leaves_mask(step)] == [3, 6]
-    assert [step for step in range(4) if Schedule(4, 1, 4).leaves_mask(step)] == [3]
-    assert not any(Schedule(4, 2, 2).leaves_mask(step) for step in range(4))
-
-
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
