@@ -154,11 +154,14 @@ def find_pair(
         split: whether the recipe asks for a plan for each size; None: whichever is built.
 
     Raises:
-        HybridStitchError: an unknown backend; a component that is not built, or of another pair, or split otherwise, or
-            whose manifest is not of this version; the message has the command that builds it.
+        HybridStitchError: an unknown backend; a folder above or below that of the engines; a component that is not
+            built, or of another pair, or split otherwise, or whose manifest is not of this version; the message names
+            the right folder, or the command that builds it.
     """
     place = Path(folder) if folder is not None else default_folder(pair, backend)
     store = Store(place, pair=pair, backend=find_backend(backend).name, argument=argument)
+    if folder is not None and not store.names():
+        _refuse_wrong_place(place, pair=pair, backend=backend)
     plans = {name: store.plans(name) for name in COMPONENTS if name in needed or store.names(name)}
     for manifest in (manifest for several in plans.values() for manifest in several):
         if manifest.pair != pair:
@@ -220,6 +223,29 @@ def open_pair(
             found = now  # a build has ended since the manifests were read
             continue
         return BuiltPair(found.store, found.plans, place, assets, threads)
+
+
+def _refuse_wrong_place(place: Path, *, pair: str, backend: str) -> None:
+    """Name the folder of the pair's engines where it is above or below the one that was named, or beside ONNX files.
+
+    Raises:
+        HybridStitchError: there is such a folder.
+    """
+    places = [place.parent, place / backend, place / pair / backend]
+    if any(place.glob("*/graph.json")):
+        places.append(place.parent / backend)
+    for other in places:
+        if other.absolute() != place.absolute() and _holds_engines(other, pair, backend):
+            raise HybridStitchError(f"{place} is not the folder of the engines; name {other}")
+
+
+def _holds_engines(place: Path, pair: str, backend: str) -> bool:
+    store = Store(place)
+    try:
+        manifests = [store.manifest(name) for name in store.names()]
+    except HybridStitchError:
+        return False
+    return any((manifest.pair, manifest.backend) == (pair, backend) for manifest in manifests)
 
 
 def _may_be_split(manifest: Manifest) -> bool:

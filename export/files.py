@@ -85,12 +85,13 @@ def check_space(folder: Path, needed: int, what: str) -> None:
     """Refuse a write that cannot end.
 
     Raises:
-        HybridStitchError: fewer than `needed` bytes are free where `folder` lies.
+        HybridStitchError: fewer than `needed` bytes, and those that a disk keeps free, are there where `folder` lies.
     """
     free = shutil.disk_usage(folder).free
     if free < needed + _SPARE:
         raise HybridStitchError(
-            f"not enough disk space in {folder} for {what}: {_gigabytes(needed)} needed, {_gigabytes(free)} free"
+            f"not enough disk space in {folder} for {what}: {_gigabytes(needed + _SPARE)} needed "
+            f"({_gigabytes(needed)} to write, and {_gigabytes(_SPARE)} that stay free), {_gigabytes(free)} free"
         )
 
 

@@ -55,6 +55,22 @@ def test_a_missing_engine_is_told_before_any_plan_is_read(folder):
 
 
 @pytest.mark.usefixtures("no_plan_is_read")
+@pytest.mark.parametrize("named", ["mini/onnxruntime/large", "mini/onnxruntime/none", "mini", ".", "mini/onnx"])
+def test_a_folder_above_below_or_beside_the_engines_is_told_the_right_one(folder, tmp_path, named):
+    (tmp_path / "onnx").rename(tmp_path / "mini" / "onnx")
+    with pytest.raises(HybridStitchError) as caught:
+        opened(tmp_path / named)
+    assert str(caught.value) == f"{tmp_path / named} is not the folder of the engines; name {folder}"
+
+
+@pytest.mark.usefixtures("no_plan_is_read")
+def test_engines_of_another_pair_or_backend_nearby_are_not_pointed_to(folder):
+    for options in ({"pair": "other"}, {"backend": "torch"}):
+        with pytest.raises(HybridStitchError, match=r"is not built: \S+/large holds none\. Build it: "):
+            find_pair(folder / "large", **{"pair": "mini", "backend": "onnxruntime", "needed": NEEDED, **options})
+
+
+@pytest.mark.usefixtures("no_plan_is_read")
 def test_a_damaged_engine_is_told_before_any_other_plan_is_read(folder):
     plan = next((folder / "small").glob("plan-*"))
     plan.write_bytes(plan.read_bytes()[:-1])

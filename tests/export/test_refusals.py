@@ -13,8 +13,10 @@ from safetensors.torch import load_file, save_file
 
 from hybridstitch.export.pair import export_pair
 from hybridstitch.method.errors import HybridStitchError
-from hybridstitch.models.checkpoint import check_checkpoint
+from hybridstitch.models.checkpoint import check_checkpoint, check_small_checkpoint, read_json
 from hybridstitch.models.compatibility import check_pair
+from hybridstitch.models.components import describe
+from hybridstitch.models.load import load_module
 from hybridstitch.models.token_transformer import TokenTransformer
 
 from ..models.checkpoints import recipe_of
@@ -68,6 +70,59 @@ def test_one_component_or_a_single_file_is_told_apart_from_a_checkpoint(pair, tm
         check_checkpoint(tmp_path / "single")
 
 
+@pytest.mark.parametrize("name", ["pytorch_lora_weights.safetensors", "my-style.safetensors"])
+def test_a_lora_is_called_one(tmp_path, name):
+    save_file({"transformer.transformer_blocks.0.attn.to_q.lora_A.weight": torch.zeros(2, 2)}, tmp_path / name)
+    with pytest.raises(HybridStitchError, match=rf"is a LoRA \({name}\), not a model: .*fuse_lora\(\).*") as caught:
+        check_checkpoint(tmp_path)
+    assert "from_single_file" not in str(caught.value)
+    with pytest.raises(HybridStitchError, match=rf"/{name}, is a LoRA, not a model: .*fuse_lora\(\)"):
+        recipe_of(tmp_path / name, tmp_path).checkpoint("large")
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("sd3_medium.safetensors", r"is a single file of weights: a folder in diffusers' .*; convert it .*single_file"),
+        ("sd3-Q4.gguf", "is a GGUF file, whose weights are quantized: a folder in diffusers' layout"),
+        ("model_index.json", "is a file: a folder in diffusers' layout .* is needed; name the checkpoint's folder"),
+        ("notes", r"is a file: a folder in diffusers' layout \(with model_index.json\) is needed"),
+    ],
+)
+def test_a_file_in_place_of_a_checkpoint_is_told_what_it_is(tmp_path, name, words):
+    (tmp_path / name).write_text("{}")
+    with pytest.raises(HybridStitchError, match=f"the small checkpoint of pair 'small', {tmp_path / name}, {words}"):
+        recipe_of(tmp_path, tmp_path / name).checkpoint("small")
+    with pytest.raises(HybridStitchError, match=words):
+        check_checkpoint(tmp_path / name)
+
+
+def spoil_t5(folder: Path, gone: str) -> None:
+    (folder / "text_encoder_3").mkdir()
+    for name in ("config.json", "model.safetensors"):
+        (folder / "text_encoder_3" / name).touch()
+    (folder / "tokenizer_3").mkdir()
+    change(folder / "model_index.json", text_encoder_3=["transformers", "T5EncoderModel"])
+    path = folder / gone
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+@pytest.mark.parametrize(
+    ("gone", "words"),
+    [
+        ("text_encoder_3", r'lacks the T5 encoder .*: fetch its folder .*, or write "text_encoder_3": \[null, null\]'),
+        ("text_encoder_3/model.safetensors", r'lacks the T5 encoder .*, or write "text_encoder_3": \[null, null\]'),
+        ("tokenizer_3", "lacks the folder tokenizer_3; fetch it"),
+        ("vae", "lacks the folder vae; fetch it"),
+        ("scheduler", "lacks the folder scheduler; fetch it"),
+    ],
+)
+def test_a_component_whose_folder_is_missing_is_told_with_what_helps(pair, gone, words):
+    spoil_t5(pair["large"], gone)
+    with pytest.raises(HybridStitchError, match=words):
+        check_checkpoint(pair["large"])
+
+
 @pytest.mark.parametrize(
     ("component", "key", "value", "words"),
     [
@@ -114,10 +169,41 @@ def test_two_vaes_of_one_shape_and_other_weights_are_no_pair(pair):
         check_pair(pair["large"], pair["small"])
 
 
-def test_the_small_checkpoint_may_lack_what_both_share(pair):
-    for name in ("vae", "text_encoder", "text_encoder_2"):
-        shutil.rmtree(pair["small"] / name)
-    check_pair(pair["large"], pair["small"])
+@pytest.mark.parametrize("with_index", [True, False])
+def test_the_small_checkpoint_needs_its_transformer_alone(pair, tmp_path, with_index):
+    for path in pair["small"].iterdir():
+        if path.name == "model_index.json":
+            if not with_index:
+                path.unlink()
+        elif path.name != "transformer":
+            shutil.rmtree(path)
+    exported = export_pair(recipe_of(**pair), tmp_path / "out")
+    assert "small" in exported.written
+    geometries = [read_json(exported.folder / role / "graph.json")["geometry"] for role in ("large", "small")]
+    assert geometries[0]["vae_factor"] == geometries[1]["vae_factor"] == 2
+    described = describe("small", pair["small"], torch.float32, 16)  # as the torch backend and verify do
+    load_module(described, torch.device("cpu"))
+
+
+def test_a_small_model_with_t5_is_no_pair_with_a_large_one_without(pair):
+    change(pair["small"] / "model_index.json", text_encoder_3=["transformers", "T5EncoderModel"])
+    with pytest.raises(HybridStitchError, match="T5 encoder is no in the large, yes in the small"):
+        check_pair(pair["large"], pair["small"])
+    check_pair(pair["small"], pair["large"])  # it may lack what the large one has
+
+
+def test_a_small_checkpoint_of_another_kind_is_refused(pair, tmp_path):
+    with pytest.raises(HybridStitchError, match=r"is one component \(SD3Transformer2DModel\), not a pipeline"):
+        check_small_checkpoint(pair["small"] / "transformer")
+    shutil.rmtree(pair["small"] / "transformer")
+    with pytest.raises(HybridStitchError, match=r"transformer/config.json cannot be read: No such file"):
+        check_small_checkpoint(pair["small"])
+    change(pair["small"] / "model_index.json", _class_name="FluxPipeline")
+    with pytest.raises(HybridStitchError, match="is a FluxPipeline, not a StableDiffusion3Pipeline"):
+        check_small_checkpoint(pair["small"])
+    (tmp_path / "nothing").mkdir()
+    with pytest.raises(HybridStitchError, match="is not a Stable Diffusion 3 checkpoint"):
+        check_small_checkpoint(tmp_path / "nothing")
 
 
 def test_a_tensor_that_is_missing_or_of_another_shape_is_named(pair):

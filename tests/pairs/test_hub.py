@@ -150,7 +150,7 @@ def test_a_cache_that_holds_what_is_read_needs_no_network(hub, recipe):
     hub.cache(READ)
     tree = {name: {"size": 2, "blob_id": "0"} for name in hub.names}
     (hub.repository / "trees").mkdir()
-    (hub.repository / "trees" / f"{COMMIT}.json").write_text(json.dumps(tree))
+    (hub.repository / "trees" / f"{COMMIT}.json").write_text(json.dumps({"format_version": 1, "files": tree}))
     assert recipe.checkpoint("large") == hub.snapshot
     assert recipe.checkpoint("small") == hub.snapshot
 
