@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+
+_NO_LINKS = (errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
 
 def create(path: Path, content: bytes) -> bool:
@@ -23,12 +27,24 @@ def create(path: Path, content: bytes) -> bool:
             os.link(whole, path)
         except FileExistsError:
             return False
-        except OSError:  # a file system without hard links: an empty file holds the name for a moment
-            try:
-                os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
-            except FileExistsError:
-                return False
-            os.replace(whole, path)
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            return _claim(whole, path)
+    return True
+
+
+def _claim(whole: Path, path: Path) -> bool:
+    """`create` on a file system without hard links: an empty file holds the name for a moment."""
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+    except FileExistsError:
+        return False
+    try:
+        os.replace(whole, path)
+    except BaseException:
+        path.unlink()
+        raise
     return True
 
 

@@ -83,6 +83,14 @@ def test_a_file_system_without_hard_links_is_written_to_all_the_same(tmp_path, m
     assert not create(tmp_path / "star.png", b"two")
     assert content(tmp_path) == {"star.png": b"one"}
 
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(OSError, match="No space left"):
+        create(tmp_path / "moon.png", b"one")
+    assert content(tmp_path) == {"star.png": b"one"}
+
 
 def test_a_name_as_long_as_names_may_be_can_be_written(tmp_path):
     path = tmp_path / f"{'n' * 251}.png"
