@@ -30,7 +30,7 @@ def origin(text: str) -> str:
     if text == ANY:
         return text
     found = ORIGIN.fullmatch(text.lower())
-    port = found and found["port"] and int(found["port"])
+    port = int(found["port"]) if found is not None and found["port"] else None
     if found is None or (port is not None and not 0 < port < 65536):
         raise HybridStitchError(
             f"--cors-origin {shown(text, 80)} is no origin: write SCHEME://HOST or SCHEME://HOST:PORT, such as "
