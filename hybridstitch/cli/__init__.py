@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from io import TextIOWrapper
 from pathlib import Path
 
 from hybridstitch.method.errors import HybridStitchError
@@ -43,6 +44,8 @@ def parser() -> Parser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. Returns the exit code: 0, 1 where `verify` found something off, 2 for bad input (one line on
     stderr), 130 for Ctrl-C or SIGTERM, 141 where nobody reads stdout any more."""
+    if isinstance(sys.stdout, TextIOWrapper):  # a terminal without a path's letters shows their numbers
+        sys.stdout.reconfigure(errors="backslashreplace")
     parsed = parser().parse_args(arguments)
     try:
         with _terminated_as_interrupted():

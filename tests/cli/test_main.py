@@ -1,5 +1,6 @@
 """What every command does when its output or its process is taken away."""
 
+import io
 import os
 import signal
 import subprocess
@@ -35,3 +36,13 @@ def test_a_reader_that_has_gone_is_no_error_to_tell(tmp_path):
     with os.fdopen(writer, "w") as gone:
         done = subprocess.run(command, stdout=gone, stderr=subprocess.PIPE, text=True, check=False)
     assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_a_terminal_without_the_letters_of_a_path_shows_their_numbers(tmp_path, monkeypatch):
+    folder = tmp_path / "звезда"
+    folder.mkdir()
+    shown = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", shown)
+    monkeypatch.setenv("COLUMNS", "400")
+    assert main(["doctor", "--out", str(folder)]) == 0
+    assert b"\\u0437" in shown.buffer.getvalue()
