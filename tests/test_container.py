@@ -31,7 +31,8 @@ def copied() -> set[str]:
 
 def left_out() -> set[str]:
     """The names of the lock that are not installed."""
-    return set(re.search(r'DEVELOPMENT="([^"]*)"', "\n".join(LINES))[1].split())
+    (names,) = (line for line in instructions("ARG") if line.startswith("DEVELOPMENT="))
+    return set(names.removeprefix("DEVELOPMENT=").strip('"').split())
 
 
 def needed(extras: set[str]) -> set[str]:
