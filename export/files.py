@@ -7,7 +7,7 @@ import errno
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from hybridstitch.method.errors import HybridStitchError
@@ -49,11 +49,28 @@ def whole_folder(target: Path) -> Iterator[Path]:
             shutil.rmtree(partial, ignore_errors=True)
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Remove what an interrupted export left: nobody else may be exporting there (the caller holds the lock)."""
-    for pattern in (".*.partial", ".*.old"):
-        for leftover in folder.glob(pattern):
-            shutil.rmtree(leftover, ignore_errors=True)
+def refuse_foreign(folder: Path, marks: Sequence[str]) -> None:
+    """Make sure that a folder which is to be replaced is an earlier export's.
+
+    Args:
+        marks: files of which an earlier export has at least one.
+
+    Raises:
+        HybridStitchError: somebody else's files are in it, or it is a file.
+    """
+    if folder.is_dir() and (not any(folder.iterdir()) or any((folder / mark).is_file() for mark in marks)):
+        return
+    if folder.exists():
+        raise HybridStitchError(f"{folder} was not made by an export and would be replaced; choose another --out")
+
+
+def remove_leftovers(folder: Path, names: Sequence[str]) -> None:
+    """Remove what an interrupted export of these folders left: nobody else may be exporting there (the caller holds the
+    lock)."""
+    for name in names:
+        for ending in ("partial", "old"):
+            for leftover in folder.glob(f".{name}.*.{ending}"):
+                shutil.rmtree(leftover, ignore_errors=True)
 
 
 def make_folder(folder: Path) -> None:

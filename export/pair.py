@@ -31,10 +31,11 @@ from hybridstitch.models.dtypes import BY_NAME
 from hybridstitch.models.load import find_weights, unread_tensors
 from hybridstitch.pairs.recipe import Dtype, Recipe
 
-from .files import make_folder, remove_leftovers, whole_folder
+from .files import make_folder, refuse_foreign, remove_leftovers, whole_folder
 from .fingerprint import digest_text
 from .write import write_component
 
+_ASSETS_FOLDER = "assets"
 _ASSETS = ("tokenizer", "tokenizer_2", "tokenizer_3", "scheduler")
 
 
@@ -66,7 +67,8 @@ def export_pair(recipe: Recipe, out: Path, *, dtype: str | None = None, progress
 
     Raises:
         HybridStitchError: a checkpoint that is no SD3, quantized or damaged; two that do not fit each other; a dtype
-            that is not known or cannot hold the weights; a place that cannot be written or is too small.
+            that is not known or cannot hold the weights; a place that cannot be written, is too small, or holds a
+            component's folder that no export made.
     """
     chosen = dtype or recipe.dtype
     if chosen not in get_args(Dtype):
@@ -81,18 +83,21 @@ def export_pair(recipe: Recipe, out: Path, *, dtype: str | None = None, progress
         find_weights(component)  # what is refused is refused before gigabytes are written
     warnings = tuple(line for component in components if (line := _unread(component)))
 
-    out = Path(out)
+    out, names = Path(out), [component.name for component in components]
     make_folder(out)
+    for name in names:
+        refuse_foreign(out / name, ("graph.json", "model.onnx"))
+    refuse_foreign(out / _ASSETS_FOLDER, ("pair.json",))
     written: list[str] = []
     reused: list[str] = []
     digests = Digests(out)
     with FileLock(out / ".export.lock"):
-        remove_leftovers(out)
+        remove_leftovers(out, [*names, _ASSETS_FOLDER])
         for component in components:
             changed = write_component(component, out / component.name, digests=digests, report=progress)
             (written if changed else reused).append(component.name)
         _remove_others(out, components)
-        _write_assets(large, out / "assets", {"pair": recipe.name, "hashes": _hashes(out, components)})
+        _write_assets(large, out / _ASSETS_FOLDER, {"pair": recipe.name, "hashes": _hashes(out, components)})
     return PairExport(out, tuple(written), tuple(reused), warnings)
 
 

@@ -33,7 +33,9 @@ def commands(top: argparse.ArgumentParser, name: str = "") -> dict[str, argparse
 
 
 def flags(command: argparse.ArgumentParser) -> set[str]:
-    return {word for action in command._actions for word in action.option_strings if word.startswith("--")} - {"--help"}
+    """The options that a user may type: what the program passes to its own worker is not shown in the help."""
+    shown = [action for action in command._actions if action.help != argparse.SUPPRESS]
+    return {word for action in shown for word in action.option_strings if word.startswith("--")} - {"--help"}
 
 
 @pytest.mark.parametrize("command", ["export", "build", "engines list", "engines prune", "verify", "inspect", "doctor"])

@@ -391,7 +391,7 @@ def test_a_picture_that_is_not_ours_cannot_be_drawn_again(capsys, tmp_path):
 
 
 def test_ctrl_c_stops_with_one_line(run, capsys, monkeypatch):
-    monkeypatch.setattr("hybridstitch.method.sampler.full_step", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr("hybridstitch.method.sampler.advance", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     code, _, stderr = run("--prompt", HEART)
     assert code == 130
     assert "hybridstitch-trt run: stopped" in stderr

@@ -237,3 +237,11 @@ def test_an_out_folder_that_cannot_be_written_is_refused(checkpoints, tmp_path):
 def test_an_unknown_dtype_is_refused(checkpoints, tmp_path):
     with pytest.raises(HybridStitchError, match="dtype 'int8' is unknown; known: float32, float16, bfloat16"):
         export_pair(recipe_of(**checkpoints), tmp_path, dtype="int8")
+
+
+def test_an_export_never_replaces_a_folder_that_no_export_made(pair, tmp_path):
+    before = sorted(pair["large"].rglob("*"))
+    with pytest.raises(HybridStitchError, match=r"large was not made by an export and would be replaced"):
+        export_pair(recipe_of(**pair), tmp_path)  # the checkpoints themselves lie there
+    assert sorted(pair["large"].rglob("*")) == before
+    assert not (tmp_path / "assets").exists()

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from hybridstitch.export import files
 from hybridstitch.export.external import place_weights
-from hybridstitch.export.files import place, whole_folder
+from hybridstitch.export.files import place, remove_leftovers, whole_folder
 from hybridstitch.export.fingerprint import fingerprint
 from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.method.progress import Progress, silent
@@ -186,3 +186,13 @@ def test_a_weight_that_overflows_float16_is_refused(checkpoints, tmp_path):
     object.__setattr__(component, "folder", folder / "transformer")
     with pytest.raises(HybridStitchError, match=r"tensor proj_out.bias does not fit float16; export with bfloat16"):
         place_weights(component, find_weights(component), tmp_path, silent)
+
+
+def test_only_folders_of_an_interrupted_export_are_removed(tmp_path):
+    ours = tmp_path / ".large.abcd1234.partial"
+    theirs = [tmp_path / ".notes.old", tmp_path / ".large.partial", tmp_path / ".photos.abcd1234.old"]
+    for folder in (ours, *theirs):
+        folder.mkdir()
+    remove_leftovers(tmp_path, ["large", "small"])
+    assert not ours.exists()
+    assert all(folder.is_dir() for folder in theirs)
