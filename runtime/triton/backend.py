@@ -22,7 +22,9 @@ from hybridstitch.runtime.serving.service import Service
 
 from .call import Call
 from .config import Options
+from .failures import count_as_failed
 from .lifeline import end_with_server, hold_lifeline
+from .metrics import show_metrics
 
 RESPONDERS = 4
 """Threads in which pictures become files and responses."""
@@ -59,19 +61,25 @@ class TritonPythonModel:
             self._pair = Recipe.load(options.pair).name
         except (HybridStitchError, TypeError, ValueError) as error:
             raise pb_utils.TritonModelException(str(error)) from None
+        labels = {"model": args["model_name"], "version": args["model_version"]}
+        self._metrics = show_metrics(self._service, labels | {"instance": args["model_instance_name"]})
         self._responders = ThreadPoolExecutor(RESPONDERS, thread_name_prefix="respond")
         self._let_go = hold_lifeline() if options.end_server else None
 
-    def execute(self, requests: Sequence[Any]) -> None:
-        """Take requests in; each gets its response later, also when it is refused."""
+    def execute(self, requests: Sequence[Any]) -> list[Any] | None:
+        """Take requests in; each gets its response later, or at once when it is refused, which Triton counts."""
+        refusals = []
         for request in requests:
             call = Call(request, self._png, self._responders.submit, decoupled=self._decoupled)
-            call.submit(self._service, self._options.timeout)
+            refusals.append(call.submit(self._service, self._options.timeout))
+        return count_as_failed(refusals, decoupled=self._decoupled)
 
     def finalize(self) -> None:
         """Finish what was taken; Triton sends nothing any more."""
         self._service.close()
         self._responders.shutdown()
+        if self._metrics is not None:
+            self._metrics.close()
         if self._let_go is not None:
             self._let_go()
 

@@ -42,25 +42,28 @@ class Call:
         self._laps = Laps()
         self._ticket: Ticket | None = None
 
-    def submit(self, service: Service, longest: float | None) -> None:
+    def submit(self, service: Service, longest: float | None) -> Any:
         """Hand the request to the service; whatever becomes of it is sent as its response.
 
         Args:
             longest: seconds that it may take, if it does not ask for less.
+
+        Returns:
+            The response, where it was refused at once.
         """
         try:
             given = read({tensor.name(): tensor.as_numpy() for tensor in self._request.inputs()})
             previews = given.pop(PREVIEWS.name, 0)
             if not service.ready:
                 raise Closed(f"not ready: {service.problem}")
-            wanted = service.resolve(**{"seed": secrets.randbelow(2**32), **given})
+            wanted = service.resolve(**{"prompt": "", "seed": secrets.randbelow(2**32), **given})
             self._ticket = service.submit(
                 wanted, timeout=self._timeout(longest), on_update=self._update, previews=previews
             )
         except Exception as error:
-            self._refuse(error)
-        else:
-            self._ticket.add_done_callback(lambda ticket: self._later(self._finish, ticket))
+            return self._refuse(error)
+        self._ticket.add_done_callback(lambda ticket: self._later(self._finish, ticket))
+        return None
 
     def _timeout(self, longest: float | None) -> float | None:
         """Triton's own parameter is in microseconds, 0: none."""
@@ -94,11 +97,12 @@ class Call:
         flags = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL if final else 0
         self._sender.send(pb_utils.InferenceResponse(tensors), flags=flags)
 
-    def _refuse(self, error: Exception) -> None:
+    def _refuse(self, error: Exception) -> Any:
         if not isinstance(error, HybridStitchError):
             logger.exception("a request failed", exc_info=error)
         response = pb_utils.InferenceResponse(error=pb_utils.TritonError(*_told(error)))
         self._sender.send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+        return response
 
 
 def _told(error: Exception) -> tuple[str, int]:

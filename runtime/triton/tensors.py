@@ -41,8 +41,10 @@ def _of_setting(name: str, setting: Setting) -> Port:
     return Port(name, data_type, f"{words}: {setting.help}{methods}", optional=True)
 
 
+# Not even the prompt is required of Triton, which would refuse a request without it in words of its own, or not at all:
+# it counts the inputs that are there.
 INPUTS = (
-    Port("prompt", "TYPE_STRING", "what to draw"),
+    Port("prompt", "TYPE_STRING", "what to draw; required", optional=True),
     Port("negative_prompt", "TYPE_STRING", "what to steer away from", optional=True),
     Port("seed", "TYPE_INT64", "of the noise; left out: a random one, which the answer tells", optional=True),
     Port("size", "TYPE_STRING", "WxH in pixels, one of the recipe's", optional=True),

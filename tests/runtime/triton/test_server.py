@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -19,10 +20,12 @@ from urllib.request import urlopen
 
 import numpy as np
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks import kills
 from hybridstitch import HybridStitch
 from hybridstitch.cli import main
+from hybridstitch.runtime.serving.metrics import METRICS, REFUSED, STAGE
 
 ROOT = Path(__file__).parents[3]
 SERVER, MODEL = ROOT / "build" / "triton" / "server", ROOT / "build" / "triton" / "model"
@@ -36,11 +39,11 @@ class Triton:
 
     def __init__(self, repository: Path, log: Path, *options: str, within: Sequence[str] = ()) -> None:
         self.repository, self.log = repository, log
-        with socket.create_server(("127.0.0.1", 0)) as first, socket.create_server(("127.0.0.1", 0)) as second:
-            self.http, self.grpc = (f"127.0.0.1:{each.getsockname()[1]}" for each in (first, second))
-        command = [*within, str(SERVER / "tritonserver"), f"--model-repository={repository}", "--allow-metrics=false"]
-        command += options
-        for kind, address in (("http", self.http), ("grpc", self.grpc)):
+        with ExitStack() as stack:
+            ports = [stack.enter_context(socket.create_server(("127.0.0.1", 0))).getsockname()[1] for _ in range(3)]
+        self.http, self.grpc, self.metrics = (f"127.0.0.1:{port}" for port in ports)
+        command = [*within, str(SERVER / "tritonserver"), f"--model-repository={repository}", *options]
+        for kind, address in (("http", self.http), ("grpc", self.grpc), ("metrics", self.metrics)):
             command += [f"--{kind}-address=127.0.0.1", f"--{kind}-port={address.rpartition(':')[2]}"]
         with log.open("wb") as file:
             self.process = subprocess.Popen(command, stdout=file, stderr=file)
@@ -75,6 +78,20 @@ class Triton:
         client = self.start_asking(kind, *requests, **options)
         assert client.stdout is not None
         return json.loads(client.stdout.read())
+
+    def value(self, name: str, **labels: str) -> float:
+        """The sum of a metric's series that have these labels; Triton shows some only once they count something."""
+        text = urlopen(f"http://{self.metrics}/metrics", timeout=10).read().decode()
+        samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+        named = [sample for sample in samples if sample.name.removesuffix("_total") == name.removesuffix("_total")]
+        return sum(sample.value for sample in named if labels.items() <= sample.labels.items())
+
+    def waited_for(self, value: float, name: str, **labels: str) -> None:
+        """Wait until a metric has a value, which is counted a little after its response."""
+        end = time.monotonic() + 10
+        while (found := self.value(name, **labels)) != value:
+            assert time.monotonic() < end, f"{name} {labels} is {found}, not {value}"
+            time.sleep(0.05)
 
     def probe(self, model: str = "demo") -> tuple[int, str]:
         command = [sys.executable, self.repository / model / "probe.py", f"http://{self.http}", "--timeout", "20"]
@@ -132,6 +149,8 @@ def test_without_a_seed_the_answer_tells_a_random_one(triton):
     ("given", "words"),
     [
         ({"prompt": ""}, "the prompt is empty: say what to draw"),
+        ({"seed": 7}, "the prompt is empty: say what to draw"),
+        ({}, "the prompt is empty: say what to draw"),
         ({"prompt": STAR, "steps": 0}, "steps must be a whole number from 1 to 1000, not 0"),
         ({"prompt": STAR, "residual": "some"}, "residual"),
         ({"prompt": STAR, "size": "7x7"}, "size 7x7"),
@@ -145,6 +164,40 @@ def test_what_does_not_fit_is_an_invalid_argument_in_our_words(triton, given, wo
     assert over_grpc["status"] == "StatusCode.INVALID_ARGUMENT"
 
 
+FAILURES, SUCCESSES = "nv_inference_request_failure", "nv_inference_request_success"
+
+
+@pytest.mark.parametrize(("model", "kind"), [("demo", "http"), ("demo", "grpc"), ("demo_stream", "stream")])
+def test_triton_counts_a_refused_request_as_a_failure_and_a_picture_as_a_success(triton, model, kind):
+    failures, successes = (triton.value(name, model=model) for name in (FAILURES, SUCCESSES))
+    refused = triton.ask(kind, *({"prompt": STAR, "steps": 0} for _ in range(20)), model=model)
+    triton.ask(kind, {"prompt": STAR, "seed": 1, **QUICK}, model=model)
+    lines = [answer[0]["error"] if kind == "stream" else answer["error"] for answer in refused]
+    assert {line.count("steps must be a whole number from 1 to 1000, not 0") for line in lines} == {1}
+    assert "Traceback" not in lines[0]
+    assert "At:" not in lines[0]
+    triton.waited_for(failures + 20, FAILURES, model=model)
+    triton.waited_for(successes + 1, SUCCESSES, model=model)
+
+
+def test_the_service_s_metrics_are_on_triton_s_page_by_the_names_that_the_http_front_has(triton):
+    own = {"model": "demo", "instance": "demo_0_0"}
+    before = triton.value("hybridstitch_picture_seconds_count", **own)
+    all_stages = {"prompt": STAR, "seed": 1, "steps": 12}
+    triton.ask("http", all_stages, microseconds=60_000_000)
+    triton.ask("http", {"prompt": STAR, "steps": 1000}, microseconds=200_000)
+    triton.waited_for(before + 1, "hybridstitch_picture_seconds_count", **own)
+    triton.waited_for(1, "hybridstitch_pictures_failed_total", kind="timed_out", **own)
+    triton.waited_for(1, "hybridstitch_ready", **own)
+    triton.waited_for(0, "hybridstitch_pictures_running", **own)
+    triton.waited_for(0, "hybridstitch_pictures_waiting", **own)
+    text = urlopen(f"http://{triton.metrics}/metrics", timeout=10).read().decode()
+    counted = [metric for metric in METRICS if metric != REFUSED]  # by kind: shown once there is one
+    assert [metric.name for metric in counted if f"# HELP {metric.name} {metric.help}\n" not in text] == []
+    stages = [triton.value(f"{STAGE.name}_count", stage=stage, **own) for stage in ("text", "large", "hybrid", "small")]
+    assert min(stages) > 0
+
+
 def test_a_full_queue_is_unavailable_and_the_others_are_drawn(triton):
     answers = triton.ask("grpc", *({"prompt": STAR, "seed": seed, "steps": 10} for seed in range(40)))
     refused = [answer for answer in answers if "error" in answer]
@@ -152,6 +205,7 @@ def test_a_full_queue_is_unavailable_and_the_others_are_drawn(triton):
     assert {answer["status"] for answer in refused} == {"StatusCode.UNAVAILABLE"}
     assert "the queue is full" in refused[0]["error"]
     assert len(answers) - len(refused) >= 24
+    triton.waited_for(len(refused), "hybridstitch_pictures_refused_total", kind="queue_full", model="demo")
 
 
 @pytest.mark.parametrize("kind", ["http", "grpc"])
