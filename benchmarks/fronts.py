@@ -29,7 +29,7 @@ START_SECONDS = 180
 
 @dataclass(frozen=True)
 class Wanted:
-    """One picture of a load test. settings: by their names in `PlanSettings`, and the method."""
+    """One picture of a load test. settings: by their names in `SamplingSettings`, and the method."""
 
     prompt: str
     seed: int

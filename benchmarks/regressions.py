@@ -85,7 +85,7 @@ def other_machine(stored: Mapping[str, Any], fresh: Mapping[str, Any]) -> str | 
 def changed(stored: Mapping[str, Any], fresh: Mapping[str, Any]) -> list[str]:
     """The methods whose settings are others now; they are compared all the same."""
     both = [name for name in stored["methods"] if name in fresh["methods"] and name != "large@fewer"]
-    names = [name for name in both if stored["methods"][name]["plan"] != fresh["methods"][name]["plan"]]
+    names = [name for name in both if stored["methods"][name]["parameters"] != fresh["methods"][name]["parameters"]]
     return [f"{name} has other settings than the stored one" for name in names]
 
 

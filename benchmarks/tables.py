@@ -143,16 +143,16 @@ def mask_ratio() -> str:
 
 
 def keys() -> str:
-    plans = {"the recipe's plan": "", "the paper's, 6 + 8 of 28": "the paper's, "}
+    groups = {"the recipe": "", "the paper's, 6 + 8 of 28": "the paper's, "}
     rows = [
         [label, *(closeness(evaluated("eval-demo-keys", f"{start}{kind}")) for kind in ("frozen keys", "no keys"))]
-        for label, start in plans.items()
+        for label, start in groups.items()
     ]
     return markdown(("", "with frozen keys and values", "without any"), rows)
 
 
 def stage_ends() -> str:
-    """The recipe's plan, which is bold, with other ends of its stages."""
+    """The recipe, which is bold, with other ends of its stages."""
     ends = ((3, 9), (3, 4), (5, 7), (5, 6), (5, 3), (7, 5), (7, 4), (9, 3), (9, 1))
     rows = []
     for large, hybrid in ends:
@@ -174,7 +174,7 @@ def refresh() -> str:
 def steps() -> str:
     counts = (6, 8, 10, 12, 16, 20)
     found = [bold(both(evaluated("eval-demo-steps", f"hybrid, {count} steps")), count == 12) for count in counts]
-    return markdown(("steps", *(bold(str(count), count == 12) for count in counts)), [["the recipe's plan", *found]])
+    return markdown(("steps", *(bold(str(count), count == 12) for count in counts)), [["the recipe", *found]])
 
 
 def residual() -> str:
@@ -237,7 +237,7 @@ def bench() -> str:
     for name, row in drawn.items():
         if row["same_as"] is not None or name.startswith("large@"):
             continue
-        own = row["plan"]["steps"]
+        own = row["parameters"]["steps"]
         label = f"{name} ({own} steps)" if name.startswith("hybrid") and own != 28 and "steps" not in name else name
         control = drawn[row["control"]] if row["control"] else None
         rows.append(
@@ -265,7 +265,7 @@ def targets() -> str:
             "hybrid at 30 % with the recipe's stage ends",
             "1.83x",
             hybrid["speedup"] >= 1.83,
-            f"{speedup(hybrid)}, in {hybrid['plan']['steps']} steps; the paper's plan in 28 steps {speedup(paper)}",
+            f"{speedup(hybrid)}, in {hybrid['parameters']['steps']} steps; the paper's in 28 steps {speedup(paper)}",
         ),
         (
             "a masked call of 80 of 256 tokens, over its share of the operations",

@@ -195,11 +195,11 @@ ABLATIONS: dict[str, Callable[[int], list[Variant]]] = {
 
 
 def sketch_said(pipe: HybridStitch, variant: Variant) -> Variant:
-    """The same plan, with the sketch among its settings where the recipe gives it: it belongs to a curve by that."""
+    """The same variant, with the sketch among its settings where the recipe gives it: its curve goes by that."""
     if variant.method != "hybrid" or "sketch" in variant.settings:
         return variant
     (request,) = pipe.resolve(["a"], **variant.settings)
-    return variant.but(sketch=str(request.plan.sketch))
+    return variant.but(sketch=str(request.parameters.sketch))
 
 
 def drawable(pipe: HybridStitch, variants: Sequence[Variant]) -> tuple[list[Variant], list[str]]:

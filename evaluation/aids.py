@@ -44,8 +44,12 @@ def aided(pipe: HybridStitch, variant: Variant, case: Case) -> Choose:
     if variant.aid != ORACLE:
         raise ValueError(f"no such aid: {variant.aid}")
     settings = {"steps": variant.settings.get("steps"), "guidance": variant.settings.get("guidance")}
-    (plan,) = (request.plan for request in pipe.resolve([case.prompt], seed=case.seed, **variant.settings))
-    without = {"method": "srdiffusion", "large_steps": plan.schedule.large_until, "residual": plan.residual or "off"}
+    (parameters,) = (request.parameters for request in pipe.resolve([case.prompt], seed=case.seed, **variant.settings))
+    without = {
+        "method": "srdiffusion",
+        "large_steps": parameters.schedule.large_until,
+        "residual": parameters.residual or "off",
+    }
     ends = [
         patchify(draw(pipe, Variant("", {**settings, **how}), case)[0].latents[None], pipe.geometry.patch_size)
         for how in (LARGE.settings, without)

@@ -11,7 +11,7 @@ import torch
 
 from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.method.masks import masked_count
-from hybridstitch.method.plan import Plan
+from hybridstitch.method.parameters import SamplingParameters
 from hybridstitch.method.progress import OnProgress, silent, within
 from hybridstitch.models.token_transformer import TokenTransformer
 from hybridstitch.runtime.pipeline import HybridStitch
@@ -54,10 +54,10 @@ class BenchOptions:
 
 @dataclass(frozen=True)
 class _Field:
-    """The variants that are measured, large first, each with its plan; twins: those that share another's plan."""
+    """The variants that are measured, large first, each with its parameters. twins: those that share another's."""
 
     variants: list[Variant]
-    plans: dict[str, Plan]
+    parameters: dict[str, SamplingParameters]
     twins: dict[str, str]
 
 
@@ -78,7 +78,7 @@ def bench(
     """
     field = contestants(pipe, cases, options)
     large = field.variants[0]
-    steps, guidance = field.plans["large"].schedule.steps, field.plans["large"].guidance
+    steps, guidance = field.parameters["large"].schedule.steps, field.parameters["large"].guidance
     pilots = [variant for variant in field.variants if variant.settings["method"] != "large"]
     found = find_controls(pipe, large, pilots, cases[:PILOT_CASES], steps, within(progress, "control"))
     _add_controls(field, pipe, cases, set(found.values()) - {steps})
@@ -130,14 +130,14 @@ def contestants(pipe: HybridStitch, cases: Sequence[Drawn], options: BenchOption
             _enter(field, variant.but(**shared), pipe, cases)
         except HybridStitchError as error:
             raise HybridStitchError(f"{variant.name}: {error}") from None
-    steps = field.plans["large"].schedule.steps
+    steps = field.parameters["large"].schedule.steps
     fewer = options.fewer_steps or max(1, round(FEWER * steps))
     if fewer >= steps and options.fewer_steps is not None:
         raise HybridStitchError(f"fewer steps must be fewer than {steps}, not {fewer}")
     if fewer < steps:
         _enter(field, large_at(fewer).but(guidance=options.guidance), pipe, cases)
         for variant in methods[1:]:
-            if field.plans[variant.name].schedule.steps != fewer:  # a recipe's method may have as many of its own
+            if field.parameters[variant.name].schedule.steps != fewer:  # a recipe's method may have as many of its own
                 _enter(field, in_steps(variant.but(**shared), fewer), pipe, cases)
         _enter(field, in_steps(paper_at(PAPER_RATIO, fewer).but(guidance=options.guidance), fewer), pipe, cases)
     return field
@@ -160,9 +160,10 @@ def measure_rows(
 
     found = interleave(pipe, field.variants, cases, repetitions, look, progress)
     rows = {
-        name: _row(name, field.plans[name], found, tuple(overheads[name]), tuple(closeness[name])) for name in found
+        name: _row(name, field.parameters[name], found, tuple(overheads[name]), tuple(closeness[name]))
+        for name in found
     }
-    order = [*field.plans]
+    order = [*field.parameters]
     for twin, name in field.twins.items():
         rows[twin] = _twin(rows[name], twin)
     return [rows[name] for name in order]
@@ -216,10 +217,12 @@ def _operations(pipe: HybridStitch) -> Any:
 
 
 def _enter(field: _Field, variant: Variant, pipe: HybridStitch, cases: Sequence[Drawn]) -> None:
-    """Add a variant; one whose plan is there already is its twin."""
-    plan = pipe.resolve([case.prompt for case in cases], **variant.settings)[0].plan
-    first = next((name for name, known in field.plans.items() if known == plan and name not in field.twins), None)
-    field.plans[variant.name] = plan
+    """Add a variant; one whose parameters are there already is its twin."""
+    parameters = pipe.resolve([case.prompt for case in cases], **variant.settings)[0].parameters
+    first = next(
+        (name for name, known in field.parameters.items() if known == parameters and name not in field.twins), None
+    )
+    field.parameters[variant.name] = parameters
     if first is None:
         field.variants.append(variant)
     elif first != variant.name:
@@ -231,18 +234,22 @@ def _add_controls(field: _Field, pipe: HybridStitch, cases: Sequence[Drawn], ste
     guidance = field.variants[0].settings.get("guidance")
     for count in sorted(steps, reverse=True):
         control = large_at(count).but(guidance=guidance)
-        if control.name not in field.plans:
+        if control.name not in field.parameters:
             _enter(field, control, pipe, cases)
 
 
 def _row(
-    name: str, plan: Plan, found: Mapping[str, Measured], overheads: tuple[float, ...], closeness: tuple[float, ...]
+    name: str,
+    parameters: SamplingParameters,
+    found: Mapping[str, Measured],
+    overheads: tuple[float, ...],
+    closeness: tuple[float, ...],
 ) -> Row:
     own, large = found[name], found["large"]
     controls = {known: taken.median for known, taken in found.items() if known.partition("@")[0] == "large"}
     return Row(
         name=name,
-        plan=plan.as_dict(),
+        parameters=parameters.as_dict(),
         measured=own,
         speedup=large.median / own.median,
         speedups=tuple(whole / part for whole, part in zip(large.seconds, own.seconds, strict=True)),

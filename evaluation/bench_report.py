@@ -19,14 +19,15 @@ Quartiles = tuple[float, float]
 class Row:
     """A method with its settings, beside the large model.
 
-    plan: its settings (`Plan.as_dict`). closeness: PSNR to the large model's own picture in dB, one number a case;
-    empty for that model itself. overheads: of each picture, the share of the run in which no engine was running.
-    speedups: over large, of each picture. same_as: the row whose plan, and so whose figures, it shares.
+    parameters: its settings (`SamplingParameters.as_dict`). closeness: PSNR to the large model's own picture in dB, one
+    number a case; empty for that model itself. overheads: of each picture, the share of the run in which no engine was running.
+    speedups: over large, of each picture. same_as: the row with the same parameters, and so the
+    same figures.
     control: the row of the large model alone that takes the time nearest to this one's.
     """
 
     name: str
-    plan: Mapping[str, Any]
+    parameters: Mapping[str, Any]
     measured: Measured
     speedup: float
     speedups: tuple[float, ...]
@@ -61,7 +62,7 @@ class Row:
             "stages": {stage: _rounded(seconds) for stage, seconds in self.measured.stages.items()},
             "control": self.control,
             "same_as": self.same_as,
-            "plan": dict(self.plan),
+            "parameters": dict(self.parameters),
         }
 
 

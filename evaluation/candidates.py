@@ -10,9 +10,9 @@ from itertools import product
 from typing import Any
 
 from hybridstitch.method.errors import HybridStitchError
-from hybridstitch.method.plan import Plan
+from hybridstitch.method.parameters import SamplingParameters
 from hybridstitch.method.settings import OFF, Score, Sketch, settings_from
-from hybridstitch.pairs.plans import make_plan
+from hybridstitch.pairs.parameters import make_parameters
 from hybridstitch.pairs.recipe import Recipe
 
 from .time_model import TimeModel
@@ -38,22 +38,22 @@ SLACK = 1.05  # the time model's error; finalists are timed
 class Candidate:
     """A method with settings. predicted: seconds, by the time model."""
 
-    plan: Plan
+    parameters: SamplingParameters
     predicted: float
 
     @property
     def method(self) -> str:
-        return self.plan.method
+        return self.parameters.method
 
     @property
     def settings(self) -> dict[str, Any]:
         """All settings of the method; what a schedule's file holds."""
-        return {**settings_from(self.plan.as_dict())}
+        return {**settings_from(self.parameters.as_dict())}
 
     @property
     def name(self) -> str:
         """Says every setting that differs between candidates."""
-        return plan_name(self.plan)
+        return parameters_name(self.parameters)
 
     @property
     def variant(self) -> Variant:
@@ -66,18 +66,18 @@ class Candidate:
     @property
     def kind(self) -> str:
         """What a search looks into evenly: its method; of hybrid with and without a sketch, of large each grid."""
-        if self.plan.sketch is Sketch.HELD:
+        if self.parameters.sketch is Sketch.HELD:
             return f"{self.method}, held"
-        return f"large, of {self.plan.schedule.grid}" if self.method == "large" else self.method
+        return f"large, of {self.parameters.schedule.grid}" if self.method == "large" else self.method
 
 
-def plan_name(plan: Plan) -> str:
-    """A plan in words: method, steps of each stage, and for two models the rest."""
-    schedule = plan.schedule
-    title = f"{plan.method}, {schedule.steps} step" + ("s" if schedule.steps > 1 else "")
+def parameters_name(parameters: SamplingParameters) -> str:
+    """Sampling parameters in words: method, steps of each stage, and for two models the rest."""
+    schedule = parameters.schedule
+    title = f"{parameters.method}, {schedule.steps} step" + ("s" if schedule.steps > 1 else "")
     if schedule.grid:
         title += f" of {schedule.grid}"
-    if plan.method in ("large", "small"):
+    if parameters.method in ("large", "small"):
         return title
     stages = {
         "large": schedule.large_until,
@@ -86,26 +86,26 @@ def plan_name(plan: Plan) -> str:
     }
     order = reversed(stages.items()) if schedule.small_first else stages.items()
     words = [f"{count} {stage}" for stage, count in order if count]
-    if plan.method == "hybrid":
-        words += [f"mask {plan.mask_ratio:g}", str(plan.score)]
-        words += ["the rest held"] if plan.sketch is Sketch.HELD else []
+    if parameters.method == "hybrid":
+        words += [f"mask {parameters.mask_ratio:g}", str(parameters.score)]
+        words += ["the rest held"] if parameters.sketch is Sketch.HELD else []
         words += [f"refresh {schedule.refresh_every}"] if schedule.refresh_every else []
-    if plan.method != "t-stitch":
-        words.append("no residual" if plan.residual is None else f"residual {plan.residual:g}")
+    if parameters.method != "t-stitch":
+        words.append("no residual" if parameters.residual is None else f"residual {parameters.residual:g}")
     return f"{title}: {', '.join(words)}"
 
 
-def grid(recipe: Recipe) -> list[Plan]:
-    """Every plan that a search may try, at the recipe's guidance; large with its full steps, the reference, is none."""
+def grid(recipe: Recipe) -> list[SamplingParameters]:
+    """All that a search may try, at the recipe's guidance; large with its full steps is the reference."""
     full = recipe.defaults.steps
-    found: dict[str, Plan] = {}
+    found: dict[str, SamplingParameters] = {}
     for method, settings in _settings(full, recipe.profiles.mask_ratios):
         try:
-            plan = make_plan(recipe, method, **settings, guidance=recipe.defaults.guidance)
+            parameters = make_parameters(recipe, method, **settings, guidance=recipe.defaults.guidance)
         except HybridStitchError:  # stages that do not fit, or a score that needs more large steps
             continue
-        if not (method == "hybrid" and not plan.schedule.has_hybrid):  # it would be srdiffusion
-            found[plan_name(plan)] = plan
+        if not (method == "hybrid" and not parameters.schedule.has_hybrid):  # it would be srdiffusion
+            found[parameters_name(parameters)] = parameters
     return list(found.values())
 
 
@@ -158,12 +158,12 @@ def _held(steps: int, ratios: Sequence[float]) -> Iterator[dict[str, Any]]:
                 }
 
 
-def probes(recipe: Recipe) -> list[Plan]:
-    """A few plans that tell all kinds of step apart, the reference first."""
+def probes(recipe: Recipe) -> list[SamplingParameters]:
+    """A few parameters that tell all kinds of step apart, the reference first."""
     full, guidance = recipe.defaults.steps, recipe.defaults.guidance
     few = max(2, full // 4)
     alone = product(("large", "small"), (full, few))
-    plans = [make_plan(recipe, method, steps=steps, guidance=guidance) for method, steps in alone]
+    chosen = [make_parameters(recipe, method, steps=steps, guidance=guidance) for method, steps in alone]
     for ratio in recipe.profiles.mask_ratios:
         hybrid: dict[str, Any] = {
             "steps": full,
@@ -173,20 +173,20 @@ def probes(recipe: Recipe) -> list[Plan]:
             "refresh_every": 0,
         }
         hybrid |= {"score": "gap", "residual": OFF, "sketch": "small", "grid": 0}
-        plans.append(make_plan(recipe, "hybrid", guidance=guidance, **hybrid))
+        chosen.append(make_parameters(recipe, "hybrid", guidance=guidance, **hybrid))
         held = {"large_steps": 2, "hybrid_steps": full - 2, "score": "change", "sketch": "held"}
-        plans.append(make_plan(recipe, "hybrid", guidance=guidance, **{**hybrid, **held}))
-    return plans
+        chosen.append(make_parameters(recipe, "hybrid", guidance=guidance, **{**hybrid, **held}))
+    return chosen
 
 
-def priced(plans: Sequence[Plan], model: TimeModel) -> list[Candidate]:
-    """The plans with what the model says that they take."""
-    return [Candidate(plan, model.seconds(plan)) for plan in plans]
+def priced(tried: Sequence[SamplingParameters], model: TimeModel) -> list[Candidate]:
+    """Candidates with what the model says that they take."""
+    return [Candidate(parameters, model.seconds(parameters)) for parameters in tried]
 
 
 def control_curve(candidates: Sequence[Candidate]) -> list[Candidate]:
     """Some of large with fewer steps, over the whole range: what is drawn as the curve to beat."""
-    large = [one for one in candidates if one.method == "large" and not one.plan.schedule.grid]
+    large = [one for one in candidates if one.method == "large" and not one.parameters.schedule.grid]
     shares = [(index + 0.5) / CONTROL_POINTS for index in range(CONTROL_POINTS)]
     return list(dict.fromkeys(large[int(share * len(large))] for share in shares)) if large else []
 

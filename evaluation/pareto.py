@@ -58,15 +58,15 @@ def draw_pareto(tuned: Tuned, path: Path) -> None:
             )
     for on_grid, line, label in ((False, "-", "control: large, fewer steps"), (True, "--", "large, on a grid")):
         large = [one for one in (*tuned.finalists, *tuned.curve) if one.candidate.method == "large"]
-        large = [one for one in large if bool(one.candidate.plan.schedule.grid) is on_grid]
-        large.sort(key=lambda one: one.candidate.plan.schedule.steps)
+        large = [one for one in large if bool(one.candidate.parameters.schedule.grid) is on_grid]
+        large.sort(key=lambda one: one.candidate.parameters.schedule.steps)
         if len(large) < 2:
             continue
         took, close = [one.took for one in large], [one.closeness for one in large]
         axes.plot(took, close, line, color=COLOURS["large"], label=label, zorder=1)
         for one in large:
             axes.annotate(
-                str(one.candidate.plan.schedule.steps),
+                str(one.candidate.parameters.schedule.steps),
                 (one.took, one.closeness),
                 textcoords="offset points",
                 xytext=(4, -10),

@@ -94,15 +94,17 @@ class Session:
 
     def measure(self) -> tuple[TimeModel, float]:
         """The time model of this machine, and seconds of the reference."""
-        plans = probes(self.pipe.recipe)
-        variants = [self.variant(Candidate(plan, 0.0)).but(f"probe {place}") for place, plan in enumerate(plans)]
+        tried = probes(self.pipe.recipe)
+        variants = [
+            self.variant(Candidate(parameters, 0.0)).but(f"probe {place}") for place, parameters in enumerate(tried)
+        ]
         if any(self.journal.find("probe", variant.name, 0) is None for variant in variants):
             measured = interleave(self.pipe, variants, self.cases[:1], PROBES, progress=self.progress)
             self.drawn += len(variants) * (PROBES + 1)
             for name, took in measured.items():
                 self.journal.add("probe", name, 0, seconds=took.median)
         seconds = [self.journal.lines["probe", variant.name, 0]["seconds"] for variant in variants]
-        return fit(plans, seconds), seconds[0]
+        return fit(tried, seconds), seconds[0]
 
     def closeness(self, candidate: Candidate, case: int) -> float:
         """PSNR of a candidate's picture to the reference's, in dB.

@@ -16,7 +16,7 @@ from statistics import median
 import numpy as np
 
 from hybridstitch.method.errors import HybridStitchError
-from hybridstitch.method.plan import Plan
+from hybridstitch.method.parameters import SamplingParameters
 from hybridstitch.method.program import MASKED, Kind, make_program
 from hybridstitch.method.settings import Sketch
 
@@ -28,11 +28,11 @@ def hybrid_kind(ratio: float, sketch: Sketch = Sketch.SMALL) -> str:
     return f"hybrid@{ratio:g}" if sketch is Sketch.SMALL else f"masked@{ratio:g}"
 
 
-def kinds(plan: Plan) -> Counter[str]:
-    """How often a plan does what: see the top of this file. Adaptive plans have no count before they are drawn."""
+def kinds(parameters: SamplingParameters) -> Counter[str]:
+    """How often a run does what: see the top of this file. An adaptive run has no count before it is drawn."""
     counts = Counter({FIXED: 1})
-    for step in make_program(plan):
-        counts[hybrid_kind(plan.mask_ratio, plan.sketch) if step.kind in MASKED else step.kind] += 1
+    for step in make_program(parameters):
+        counts[hybrid_kind(parameters.mask_ratio, parameters.sketch) if step.kind in MASKED else step.kind] += 1
         if step.measure:
             counts[SMALL] += 1
     return counts
@@ -44,28 +44,28 @@ class TimeModel:
 
     costs: Mapping[str, float]
 
-    def seconds(self, plan: Plan) -> float:
-        """What a picture of this plan takes.
+    def seconds(self, parameters: SamplingParameters) -> float:
+        """What a picture takes.
 
         Raises:
             KeyError: a kind of step that was never measured.
         """
-        return sum(self.costs[kind] * count for kind, count in kinds(plan).items())
+        return sum(self.costs[kind] * count for kind, count in kinds(parameters).items())
 
 
-def fit(plans: Sequence[Plan], seconds: Sequence[float]) -> TimeModel:
+def fit(tried: Sequence[SamplingParameters], seconds: Sequence[float]) -> TimeModel:
     """The costs, none below 0, that explain measured seconds with the least squared relative error.
 
     Raises:
-        HybridStitchError: fewer plans than there are kinds of step in them.
+        HybridStitchError: fewer than there are kinds of step in them.
     """
-    counts = [kinds(plan) for plan in plans]
+    counts = [kinds(parameters) for parameters in tried]
     names = sorted(set().union(*counts))
-    if len(plans) < len(names):
-        raise HybridStitchError(f"{len(plans)} measured plans do not tell {len(names)} kinds of step apart")
+    if len(tried) < len(names):
+        raise HybridStitchError(f"{len(tried)} measured runs do not tell {len(names)} kinds of step apart")
     table = np.array([[count[name] for name in names] for count in counts], dtype=float)
     scale = 1 / np.asarray(seconds, dtype=float)
-    costs = _least_squares(table * scale[:, None], np.ones(len(plans)))
+    costs = _least_squares(table * scale[:, None], np.ones(len(tried)))
     return TimeModel(dict(zip(names, map(float, costs), strict=True)))
 
 
@@ -82,6 +82,6 @@ def _least_squares(table: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     return found
 
 
-def error(model: TimeModel, plans: Sequence[Plan], seconds: Sequence[float]) -> float:
-    """The median relative error of the model over measured plans; 0.05 is 5 %."""
-    return median(abs(model.seconds(plan) / took - 1) for plan, took in zip(plans, seconds, strict=True))
+def error(model: TimeModel, tried: Sequence[SamplingParameters], seconds: Sequence[float]) -> float:
+    """The median relative error of the model over measured runs; 0.05 is 5 %."""
+    return median(abs(model.seconds(parameters) / took - 1) for parameters, took in zip(tried, seconds, strict=True))

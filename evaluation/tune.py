@@ -16,7 +16,7 @@ from typing import Any
 
 from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.method.progress import Progress
-from hybridstitch.pairs.plans import make_plan
+from hybridstitch.pairs.parameters import make_parameters
 
 from .candidates import Candidate, control_curve, grid, priced, spread, within
 from .search import Found, affordable, draws, halve, rungs
@@ -235,7 +235,7 @@ def _result(
 ) -> Tuned:
     """With the facts, in the order in which a file has them."""
     recipe, chosen, reference = session.pipe.recipe, verdict.chosen, median(compared.reference)
-    full = make_plan(recipe, "large", steps=session.steps, guidance=recipe.defaults.guidance)
+    full = make_parameters(recipe, "large", steps=session.steps, guidance=recipe.defaults.guidance)
     candidate = chosen.candidate if chosen is not None else Candidate(full, reference)
     told = [verdict.sentence]
     if chosen is None and compared.finalists:
@@ -253,11 +253,11 @@ def _result(
         facts |= {"standard_error_db": round(chosen.error, 2)} if len(chosen.psnr) > 1 else {}
     if verdict.control is not None:
         control = verdict.control
-        steps = control.candidate.plan.schedule.steps
+        steps = control.candidate.parameters.schedule.steps
         facts["control"] = {"steps": steps, "seconds": round(control.took, 4), "psnr_db": round(control.closeness, 2)}
     measured = [*compared.finalists, *compared.curve]
     if compared.timed and measured:
-        off = error(model, [one.candidate.plan for one in measured], [one.took for one in measured])
+        off = error(model, [one.candidate.parameters for one in measured], [one.took for one in measured])
         facts["time_model_error"] = round(off, 3)
     facts |= {"schedules_tried": len(tried), "finalists": len(compared.finalists), "complete": compared.complete}
     facts |= {"backend": session.pipe.backend, "device": str(session.pipe.device), "size": str(session.size)}

@@ -52,10 +52,15 @@ class Drawing:
         self._grid = geometry.grid(batch[0].size)
         self._health = Health()
         self._fill(text)
-        exponents = {request.plan.residual for request in batch}
+        exponents = {request.parameters.residual for request in batch}
         common = exponents.pop() if len(exponents) == 1 else None
         self._sampler = Sampler(
-            models(workspace, watch.engine), workspace.state, levels, batch[0].plan, exponent=common, choose=choose
+            models(workspace, watch.engine),
+            workspace.state,
+            levels,
+            batch[0].parameters,
+            exponent=common,
+            choose=choose,
         )
         watch.lap("text")
 
@@ -93,15 +98,15 @@ class Drawing:
 
     def _fill(self, text: TextEncoders) -> None:
         """Prompts, noise, and what is each image's own."""
-        state, plans = self._workspace.state, [request.plan for request in self.batch]
-        guided = is_guided(plans[0].guidance)
+        state, own = self._workspace.state, [request.parameters for request in self.batch]
+        guided = is_guided(own[0].guidance)
         prompts = [request.negative_prompt for request in self.batch] if guided else []
         prompts += [request.prompt for request in self.batch]
         embeddings, pooled = text.encode(prompts, self._watch.engine, self._health.watch)
         self._workspace.sides["text"].copy_(embeddings)
         self._workspace.sides["pooled"].copy_(pooled)
-        state.guidance.copy_(torch.tensor([plan.guidance for plan in plans])[:, None, None])
-        state.exponent.copy_(torch.tensor([plan.residual or 0.0 for plan in plans])[:, None, None])
+        state.guidance.copy_(torch.tensor([parameters.guidance for parameters in own])[:, None, None])
+        state.exponent.copy_(torch.tensor([parameters.residual or 0.0 for parameters in own])[:, None, None])
         state.x.copy_(patchify(self._noise(), self._geometry.patch_size))
 
     def _noise(self) -> Tensor:
@@ -132,7 +137,7 @@ class Drawing:
             negative_prompt=request.negative_prompt,
             seed=request.seed,
             size=request.size,
-            plan=replace(request.plan, schedule=sampler.schedule),
+            parameters=replace(request.parameters, schedule=sampler.schedule),
             latents=latents[index].cpu(),
             refined=refined,
             mask_ratio=ratio,

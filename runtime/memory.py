@@ -15,7 +15,7 @@ from hybridstitch.engines.spare import spare_bytes
 from hybridstitch.engines.store.manifest import Manifest
 from hybridstitch.method.guidance import halves
 from hybridstitch.method.masks import masked_count
-from hybridstitch.method.plan import Plan
+from hybridstitch.method.parameters import SamplingParameters
 from hybridstitch.method.size import Size
 from hybridstitch.pairs.recipe import Recipe
 
@@ -45,7 +45,9 @@ class Memory:
         return {**asdict(self), "total": self.total}
 
 
-def predict(manifests: Mapping[str, Manifest], recipe: Recipe, plan: Plan, size: Size, batch: int) -> Memory:
+def predict(
+    manifests: Mapping[str, Manifest], recipe: Recipe, parameters: SamplingParameters, size: Size, batch: int
+) -> Memory:
     """The memory of one batch of pictures; a pipeline keeps the workspaces of a few shapes.
 
     Args:
@@ -58,8 +60,10 @@ def predict(manifests: Mapping[str, Manifest], recipe: Recipe, plan: Plan, size:
     large = manifests["large"]
     geometry = large.geometry
     assert geometry is not None
-    rows, tokens = batch * halves(plan.guidance), geometry.tokens(size)
-    masked = masked_count(tokens, plan.mask_ratio, recipe.profiles.token_bucket) if plan.has_hybrid else None
+    rows, tokens = batch * halves(parameters.guidance), geometry.tokens(size)
+    masked = (
+        masked_count(tokens, parameters.mask_ratio, recipe.profiles.token_bucket) if parameters.has_hybrid else None
+    )
     drawn = {name: manifests[name] for name in ("large", "small", "vae_decoder")}
     needed = specification(drawn, Shape(size, batch, rows, masked))
 

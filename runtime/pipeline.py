@@ -17,7 +17,7 @@ from hybridstitch.engines.open import open_pair
 from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.method.masks import Choose, hardest
 from hybridstitch.method.numbers import whole_seed
-from hybridstitch.method.settings import PlanSettings
+from hybridstitch.method.settings import SamplingSettings
 from hybridstitch.method.sigmas import noise_levels
 from hybridstitch.method.size import Size
 from hybridstitch.method.tokens import crop_positions
@@ -128,7 +128,7 @@ class HybridStitch:
         size: Size | str | None = None,
         method: str | None = None,
         on_step: Callable[[StepProgress], None] | None = None,
-        **settings: Unpack[PlanSettings],
+        **settings: Unpack[SamplingSettings],
     ) -> Result:
         """Draw one picture for each prompt.
 
@@ -137,7 +137,7 @@ class HybridStitch:
             seed: of the first prompt's noise; prompt k has seed + k. The noise is drawn on the CPU, so that a seed
                 means the same on every device.
             size: WxH in pixels; one of the recipe's.
-            method, settings: see `make_plan`; what is not given is the recipe's.
+            method, settings: see `make_parameters`; what is not given is the recipe's.
             on_step: called after each step; what it raises ends the run.
 
         Raises:
@@ -189,7 +189,7 @@ class HybridStitch:
             with self.drawing([requests[place] for place in places], watch, choose=choose, models=models) as drawing:
                 for step in drawing:
                     if on_step is not None:
-                        steps = drawing.batch[0].plan.schedule.steps
+                        steps = drawing.batch[0].parameters.schedule.steps
                         on_step(StepProgress.of(step, steps, number, len(batches)))
                 outcomes |= zip(places, drawing.finish(), strict=True)
             del drawing  # its workspace must not outlive its place among those that are kept
@@ -249,7 +249,7 @@ class HybridStitch:
 
     def _begin(self, batch: Sequence[Request], watch: Stopwatch, choose: Choose, models: type[EngineModels]) -> Drawing:
         shape = self.requests.shape(batch)
-        schedule = batch[0].plan.schedule
+        schedule = batch[0].parameters.schedule
         levels = self._levels(schedule.steps, self.geometry.tokens(shape.size), grid=schedule.grid)
         return Drawing(batch, self._workspace(shape), self._text, levels, self.geometry, watch, choose, models)
 

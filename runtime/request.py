@@ -13,10 +13,10 @@ from hybridstitch.method.geometry import Geometry
 from hybridstitch.method.guidance import halves
 from hybridstitch.method.masks import masked_count
 from hybridstitch.method.numbers import whole_seed
-from hybridstitch.method.plan import Plan
-from hybridstitch.method.settings import PlanSettings
+from hybridstitch.method.parameters import SamplingParameters
+from hybridstitch.method.settings import SamplingSettings
 from hybridstitch.method.size import Size
-from hybridstitch.pairs.plans import make_plan
+from hybridstitch.pairs.parameters import make_parameters
 from hybridstitch.pairs.recipe import Recipe
 
 from .fits import batch_sizes
@@ -32,7 +32,7 @@ class Request:
     negative_prompt: str
     seed: int
     size: Size
-    plan: Plan
+    parameters: SamplingParameters
 
 
 class Requests:
@@ -62,20 +62,20 @@ class Requests:
         seed: int = 0,
         size: Size | str | None = None,
         method: str | None = None,
-        **settings: Unpack[PlanSettings],
+        **settings: Unpack[SamplingSettings],
     ) -> Request:
         """A request, with every refusal that can be told before anything runs.
 
         Args:
             seed: of the noise, which is drawn on the CPU, so that a seed means the same on every device.
             size: WxH in pixels; one of the recipe's.
-            method, settings: see `make_plan`; what is not given is the recipe's.
+            method, settings: see `make_parameters`; what is not given is the recipe's.
 
         Raises:
             HybridStitchError: an unknown method or setting, a prompt that is empty, over-long or no text, a seed out of
-                range, or a size or plan that the engines do not take.
+                range, or a size or settings that the engines do not take.
         """
-        plan = make_plan(self._recipe, method, **settings)
+        parameters = make_parameters(self._recipe, method, **settings)
         with blaming("size"):
             wanted = self._recipe.defaults.size if size is None else Size.parse(size)
         negative = self._recipe.defaults.negative_prompt if negative_prompt is None else negative_prompt
@@ -86,7 +86,7 @@ class Requests:
         with blaming("size"):
             self._check_size(wanted)
         with blaming("seed"):
-            request = Request(prompt, negative, whole_seed(seed), wanted, plan)
+            request = Request(prompt, negative, whole_seed(seed), wanted, parameters)
         self.batch_sizes(request)
         return request
 
@@ -98,25 +98,25 @@ class Requests:
         Raises:
             HybridStitchError: none.
         """
-        return batch_sizes(self._manifests, self._geometry, request.size, request.plan, self._bucket)
+        return batch_sizes(self._manifests, self._geometry, request.size, request.parameters, self._bucket)
 
     def batch_key(self, request: Request) -> Hashable:
         """Requests of equal keys share a batch. Prompt, seed, guidance scale and residual exponent are each image's."""
-        plan = request.plan
+        parameters = request.parameters
         masked = self.shape([request]).masked
-        carries = plan.residual is not None
-        how = plan.score, plan.sketch, carries, plan.adaptive
-        return request.size, plan.schedule, halves(plan.guidance), masked, *how
+        carries = parameters.residual is not None
+        how = parameters.score, parameters.sketch, carries, parameters.adaptive
+        return request.size, parameters.schedule, halves(parameters.guidance), masked, *how
 
     def shape(self, batch: Sequence[Request]) -> Shape:
         """The workspace that a batch needs."""
         first = batch[0]
-        count = masked_count(self._geometry.tokens(first.size), first.plan.mask_ratio, self._bucket)
+        count = masked_count(self._geometry.tokens(first.size), first.parameters.mask_ratio, self._bucket)
         return Shape(
             size=first.size,
             images=len(batch),
-            rows=len(batch) * halves(first.plan.guidance),
-            masked=count if first.plan.has_hybrid else None,
+            rows=len(batch) * halves(first.parameters.guidance),
+            masked=count if first.parameters.has_hybrid else None,
         )
 
     def batches(self, requests: Sequence[Request]) -> list[list[int]]:

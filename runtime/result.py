@@ -8,7 +8,7 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
-from hybridstitch.method.plan import Plan
+from hybridstitch.method.parameters import SamplingParameters
 from hybridstitch.method.progress import Progress
 from hybridstitch.method.sampler import Step
 from hybridstitch.method.schedule import Stage
@@ -25,7 +25,7 @@ class Picture:
 
     latents: [C, H/f, W/f], what was decoded. refined: [rows, columns], the share of the hybrid steps in which
     the large model computed each token, or None where there was no hybrid stage. mask_ratio: the share of tokens
-    that a hybrid step computes with the large model. plan: with the stage ends that adaptive switching found.
+    that a hybrid step computes with the large model. parameters: with the stage ends that adaptive switching found.
     """
 
     image: Image.Image
@@ -33,7 +33,7 @@ class Picture:
     negative_prompt: str
     seed: int
     size: Size
-    plan: Plan
+    parameters: SamplingParameters
     latents: Tensor
     refined: Tensor | None
     mask_ratio: float | None
@@ -92,7 +92,7 @@ def settings_of(picture: Picture, pair: str, backend: str, version: str) -> dict
         "negative_prompt": picture.negative_prompt,
         "seed": picture.seed,
         "size": str(picture.size),
-        **picture.plan.as_dict(),
+        **picture.parameters.as_dict(),
         "pair": pair,
         "backend": backend,
         "software": f"hybridstitch-trt {version}",

@@ -44,10 +44,18 @@ def built(exported, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def shared(tmp_path_factory) -> Path:
+def this_run(tmp_path_factory) -> Path:
     """A folder of this run that all its processes see."""
     own = tmp_path_factory.getbasetemp()
-    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "demo"
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "shared"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shared(this_run) -> Path:
+    """Where the demo pair is built: a folder of this run, or HYBRIDSTITCH_TEST_DEMO, in which the next run finds it."""
+    folder = Path(os.environ.get("HYBRIDSTITCH_TEST_DEMO") or this_run)
     folder.mkdir(exist_ok=True)
     return folder
 
@@ -93,10 +101,10 @@ def verified(demo_engines) -> Report:
 
 
 @pytest.fixture(scope="session")
-def bench_report(pipe, shared) -> BenchReport:
+def bench_report(pipe, this_run) -> BenchReport:
     """A bench of the demo pair, by the first process that asks: two prompts, once, 4 steps and 2, no diffusers."""
-    kept = shared / "bench.pickle"
-    with FileLock(shared / "bench.lock"):
+    kept = this_run / "bench.pickle"
+    with FileLock(this_run / "bench.lock"):
         if not kept.exists():
             kept.write_bytes(pickle.dumps(_quick_bench(pipe)))
     return pickle.loads(kept.read_bytes())

@@ -11,7 +11,7 @@ from PIL import Image
 
 from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.method.size import Size
-from hybridstitch.pairs.plans import make_plan
+from hybridstitch.pairs.parameters import make_parameters
 from hybridstitch.pairs.recipe import Recipe
 from hybridstitch.runtime.request import Request
 from hybridstitch.runtime.result import Picture
@@ -51,13 +51,13 @@ class Double:
     running = 0
 
     def resolve(self, prompt: str, *, negative_prompt=None, seed=0, size=None, method=None, **settings: Any) -> Request:
-        plan = make_plan(self.recipe, method, **settings)
+        parameters = make_parameters(self.recipe, method, **settings)
         if not prompt:
             raise HybridStitchError("the prompt is empty: say what to draw", parameter="prompt")
         wanted = Size.parse(size or self.recipe.defaults.size)
         if wanted not in self.recipe.profiles.sizes:
             raise HybridStitchError(f"size {wanted} is none of the recipe's", parameter="size")
-        return Request(prompt, negative_prompt or "", seed, wanted, plan)
+        return Request(prompt, negative_prompt or "", seed, wanted, parameters)
 
     def submit(self, request: Request, *, timeout=None, on_update=None, previews=0) -> Ticket:
         if self.closed is not None:
@@ -90,7 +90,7 @@ class Double:
             ticket.settle(picture)
 
     def _steps(self, ticket: Ticket) -> Picture:
-        request, schedule = ticket.request, ticket.request.plan.schedule
+        request, schedule = ticket.request, ticket.request.parameters.schedule
         image = Image.new("RGB", (request.size.width, request.size.height), (request.seed % 256, 90, 160))
         for number in range(schedule.steps + 1):
             while not self.go.wait(0.01) and ticket.verdict() is None:
@@ -104,14 +104,14 @@ class Double:
                 raise failure
         if request.prompt in self.broken:
             raise NotDrawn("engine vae_decoder gave NaN")
-        refined = torch.zeros(ROWS, ROWS) if request.plan.has_hybrid else None
+        refined = torch.zeros(ROWS, ROWS) if request.parameters.has_hybrid else None
         return Picture(
             image=image,
             prompt=request.prompt,
             negative_prompt=request.negative_prompt,
             seed=request.seed,
             size=request.size,
-            plan=request.plan,
+            parameters=request.parameters,
             latents=torch.zeros(4, ROWS, ROWS),
             refined=refined,
             mask_ratio=0.3,

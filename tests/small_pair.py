@@ -12,7 +12,7 @@ from function_engine import FunctionEngine
 from torch import Tensor
 
 from hybridstitch.method.masks import Mask, hardest, masked_count
-from hybridstitch.method.plan import Plan
+from hybridstitch.method.parameters import SamplingParameters
 from hybridstitch.method.sampler import Sampler
 from hybridstitch.method.sigmas import levels
 from hybridstitch.method.size import Size
@@ -121,25 +121,27 @@ class SmallPair:
 
     def sampler(
         self,
-        plan: Plan,
+        parameters: SamplingParameters,
         *,
         token_bucket: int = 1,
         sigmas: Tensor | None = None,
         choose: Callable[[Tensor, int], Mask] = hardest,
     ) -> tuple[Sampler, State]:
-        masked = masked_count(self.noise.shape[1], plan.mask_ratio, token_bucket) if plan.has_hybrid else None
+        masked = (
+            masked_count(self.noise.shape[1], parameters.mask_ratio, token_bucket) if parameters.has_hybrid else None
+        )
         workspace = self.workspace(masked)
-        workspace.state.guidance.fill_(plan.guidance)
-        workspace.state.exponent.fill_(plan.residual or 0.0)
-        steps = plan.schedule.steps
+        workspace.state.guidance.fill_(parameters.guidance)
+        workspace.state.exponent.fill_(parameters.residual or 0.0)
+        steps = parameters.schedule.steps
         sigmas = torch.linspace(1, 0, steps + 1) ** 0.7 if sigmas is None else sigmas
         table = levels(sigmas, sigmas[:-1] * 1000)
-        return Sampler(EngineModels(workspace), workspace.state, table, plan, choose=choose), workspace.state
+        return Sampler(EngineModels(workspace), workspace.state, table, parameters, choose=choose), workspace.state
 
     @torch.inference_mode()
-    def sample(self, plan: Plan, **options: Any) -> tuple[Tensor, Sampler]:
+    def sample(self, parameters: SamplingParameters, **options: Any) -> tuple[Tensor, Sampler]:
         """Final tokens [B, N, W], and the sampler that drew them."""
-        sampler, state = self.sampler(plan, **options)
+        sampler, state = self.sampler(parameters, **options)
         for _ in sampler:
             pass
         return state.x, sampler

@@ -55,7 +55,7 @@ def test_the_guide_to_serving_names_every_option_and_no_other():
     rows = set(re.findall(r"--[a-z][a-z-]+", "".join(re.findall(r"^\| (`--[^|]*) \|", SERVING, re.M))))
     assert rows == flags(commands(parser())["serve"])
     known = set().union(*map(flags, commands(parser()).values()))
-    docker = {"--rm", "--gpus", "--user", "--build-arg"}
+    docker = {"--rm", "--gpus", "--user", "--build-arg", "--target", "--read-only", "--tmpfs"}
     assert set(re.findall(r"--[a-z][a-z-]+", SERVING)) <= known | docker | {"--help"}
 
 

@@ -8,7 +8,7 @@ import pytest
 from benchmarks import regressions
 
 
-def method(speedup=1.0, overhead=0.05, db=None, **plan):
+def method(speedup=1.0, overhead=0.05, db=None, **parameters):
     return {
         "seconds": 1 / speedup,
         "speedup": speedup,
@@ -17,7 +17,7 @@ def method(speedup=1.0, overhead=0.05, db=None, **plan):
         "overhead_quartiles": [overhead - 0.004, overhead + 0.004],
         "psnr_to_large_db": db and sum(db) / len(db),
         "psnr_of_each_db": db or [],
-        "plan": plan,
+        "parameters": parameters,
     }
 
 
@@ -142,7 +142,7 @@ def test_another_machine_is_told_and_its_ratios_are_compared(check, fresh):
 
 
 def test_other_settings_of_a_method_are_told(check, fresh):
-    fresh["methods"]["hybrid"]["plan"] = {"large_steps": 5}
+    fresh["methods"]["hybrid"]["parameters"] = {"large_steps": 5}
     code, lines, _ = check(fresh)
     assert (code, lines[0]) == (0, "hybrid has other settings than the stored one")
 

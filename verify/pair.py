@@ -19,7 +19,7 @@ from hybridstitch.method.progress import OnProgress, Progress, silent
 from hybridstitch.method.sigmas import noise_levels
 from hybridstitch.method.tokens import patchify
 from hybridstitch.models.scheduler import load_scheduler
-from hybridstitch.pairs.plans import make_plan
+from hybridstitch.pairs.parameters import make_parameters
 from hybridstitch.pairs.recipe import Recipe
 from hybridstitch.runtime.prompts import Tokenizers, encoder_length
 from hybridstitch.runtime.text import TextEncoders
@@ -120,7 +120,7 @@ def _verify_engines(
     advance: Callable[[str], None],
     save: Save,
 ) -> tuple[list[ProfileReport], Material]:
-    """Plan by plan: of a component with several, one is open at a time."""
+    """SamplingParameters by plan: of a component with several, one is open at a time."""
     encoders = {name: built.reference(name) for name in built.pair.manifests if name.startswith("text_encoder")}
     material = _material(built, encoders, seed)
     reports: list[ProfileReport] = []
@@ -240,7 +240,7 @@ def _setting(built: Built, material: Material) -> Setting:
     scheduler = load_scheduler(built.pair.assets / "scheduler")
     rows = [1 + image % (len(PROMPTS) - 1) for image in range(images)]
     rows = [0] * images + rows if is_guided(recipe.defaults.guidance) else rows
-    plan = make_plan(recipe, "hybrid")
+    parameters = make_parameters(recipe, "hybrid")
     return Setting(
         geometry=geometry,
         size=size,
@@ -252,8 +252,8 @@ def _setting(built: Built, material: Material) -> Setting:
         text=material.text[rows],
         pooled=material.pooled[rows],
         guidance=recipe.defaults.guidance,
-        mask_ratio=plan.mask_ratio,
-        residual=plan.residual,
+        mask_ratio=parameters.mask_ratio,
+        residual=parameters.residual,
         token_bucket=recipe.profiles.token_bucket,
     )
 

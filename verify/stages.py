@@ -13,7 +13,7 @@ from hybridstitch.engines.executors.engine import Engine
 from hybridstitch.method.geometry import Geometry
 from hybridstitch.method.guidance import halves
 from hybridstitch.method.masks import Mask, hardest, masked_count
-from hybridstitch.method.plan import Plan, Score
+from hybridstitch.method.parameters import SamplingParameters, Score
 from hybridstitch.method.sampler import Sampler
 from hybridstitch.method.schedule import Schedule
 from hybridstitch.method.size import Size
@@ -110,9 +110,9 @@ def run_stage(side: Side, stage: str, setting: Setting, *, follow: Sequence[Mask
     Raises:
         HybridStitchError: an engine gave NaN, infinity or only zeros, or does not take these lengths.
     """
-    plan, geometry = _plan(stage, setting), setting.geometry
+    parameters, geometry = _parameters(stage, setting), setting.geometry
     images, tokens = setting.noise.shape[:2]
-    masked = masked_count(tokens, plan.mask_ratio, setting.token_bucket) if plan.has_hybrid else None
+    masked = masked_count(tokens, parameters.mask_ratio, setting.token_bucket) if parameters.has_hybrid else None
     grid = geometry.grid(setting.size)
     workspace = Workspace(
         {"large": side.large.session(), "small": side.small.session()},
@@ -123,13 +123,13 @@ def run_stage(side: Side, stage: str, setting: Setting, *, follow: Sequence[Mask
     workspace.sides["text"].copy_(setting.text)
     workspace.sides["pooled"].copy_(setting.pooled)
     state.x.copy_(setting.noise)
-    state.guidance.fill_(plan.guidance)
-    state.exponent.fill_(plan.residual or 0.0)
+    state.guidance.fill_(parameters.guidance)
+    state.exponent.fill_(parameters.residual or 0.0)
     start = time.perf_counter()
-    for _ in Sampler(EngineModels(workspace), state, setting.levels[stage], plan, choose=choose):
+    for _ in Sampler(EngineModels(workspace), state, setting.levels[stage], parameters, choose=choose):
         pass
     health = Health()
-    workspace.note_steps(health, plan.schedule.steps)
+    workspace.note_steps(health, parameters.schedule.steps)
     health.check(images)  # waits for the device
     return StageRun(state.x, tuple(choose.chosen), time.perf_counter() - start)
 
@@ -161,8 +161,8 @@ class _Following:
         return self.follow[len(self.chosen) - 1] if len(self.follow) >= len(self.chosen) else self.chosen[-1]
 
 
-def _plan(stage: str, setting: Setting) -> Plan:
-    return Plan(
+def _parameters(stage: str, setting: Setting) -> SamplingParameters:
+    return SamplingParameters(
         method="small" if stage == "small" else "large" if stage == "large" else "hybrid",
         schedule=SCHEDULES[stage],
         guidance=setting.guidance,

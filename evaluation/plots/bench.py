@@ -38,15 +38,17 @@ def plot_bench(report: BenchReport, folder: Path) -> list[Path]:
 def _closeness(axes: Any, report: BenchReport) -> None:
     steps = report.about["steps"]
     rows = [row for row in report.rows if row.closeness and row.same_as is None]
-    control = sorted((row for row in rows if row.plan["method"] == "large"), key=lambda row: row.plan["steps"])
+    control = sorted(
+        (row for row in rows if row.parameters["method"] == "large"), key=lambda row: row.parameters["steps"]
+    )
     rows = [row for row in rows if row not in control]
-    labels = [(row, str(row.plan["steps"]), CONTROL) for row in control]
+    labels = [(row, str(row.parameters["steps"]), CONTROL) for row in control]
     if control:
         axes.plot(*_points(control), "o-", color=CONTROL, label="large model alone, in so many steps", zorder=2)
     for colour, marker, full in ((FULL, "s", True), (SHORT, "^", False)):
-        some = [row for row in rows if (row.plan["steps"] == steps) is full]
+        some = [row for row in rows if (row.parameters["steps"] == steps) is full]
         if some:
-            errors, what = [row.psnr_error or 0.0 for row in some], f"{some[0].plan['steps']} steps"
+            errors, what = [row.psnr_error or 0.0 for row in some], f"{some[0].parameters['steps']} steps"
             axes.errorbar(*_points(some), yerr=errors, fmt=marker, color=colour, ecolor="0.75", label=what, zorder=3)
         labels += [(row, row.name.partition(",")[0], colour) for row in some]
     axes.axvline(report.row("large").measured.median, color="0.6", linestyle=":", label=f"large, {steps} steps")

@@ -126,14 +126,14 @@ def diffusers_table(rivals: Mapping[str, Rival]) -> Table:
 def _groups(report: BenchReport) -> list[tuple[str, list[Row]]]:
     """Rows of all steps, of fewer, and of the large model alone in other numbers of steps."""
     steps = report.about["steps"]
-    controls = [row for row in report.rows if row.plan["method"] == "large" and row.plan["steps"] < steps]
+    controls = [row for row in report.rows if row.parameters["method"] == "large" and row.parameters["steps"] < steps]
     others = [row for row in report.rows if row not in controls]
-    fewer = [row for row in others if row.plan["steps"] < steps]
+    fewer = [row for row in others if row.parameters["steps"] < steps]
     groups = [(f"{steps} steps", [row for row in others if row not in fewer])]
     if fewer:
-        groups.append((f"{fewer[0].plan['steps']} steps", fewer))
+        groups.append((f"{fewer[0].parameters['steps']} steps", fewer))
     if controls:
-        groups.append(("large alone", sorted(controls, key=lambda row: -row.plan["steps"])))
+        groups.append(("large alone", sorted(controls, key=lambda row: -row.parameters["steps"])))
     return groups
 
 

@@ -139,7 +139,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
             "pair": recipe.name,
             "backend": pipe.backend,
             "steps": steps,
-            "guidance": pipe.resolve(["a"], **common)[0].plan.guidance,
+            "guidance": pipe.resolve(["a"], **common)[0].parameters.guidance,
             "captions": done,
             "ablation": arguments.ablation,
             "judge_on_true_pictures": accuracy,

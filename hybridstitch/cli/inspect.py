@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from hybridstitch.method.plan import Plan
-from hybridstitch.pairs.plans import make_plan
+from hybridstitch.method.parameters import SamplingParameters
+from hybridstitch.pairs.parameters import make_parameters
 from hybridstitch.pairs.recipe import Recipe
 
 from .arguments import DEFAULT_PAIR, add_backend, add_pair, add_setting, place
@@ -43,7 +43,7 @@ def inspect(arguments: argparse.Namespace) -> None:
     from hybridstitch.engines.open import find_pair
 
     recipe = Recipe.load(arguments.pair or DEFAULT_PAIR)
-    plan = make_plan(recipe, arguments.method, mask_ratio=arguments.mask_ratio)
+    parameters = make_parameters(recipe, arguments.method, mask_ratio=arguments.mask_ratio)
     found = find_pair(
         arguments.engines,
         pair=recipe.name,
@@ -52,26 +52,31 @@ def inspect(arguments: argparse.Namespace) -> None:
         split=recipe.profiles.split,
     )
     built = sorted((built for plans in found.plans.values() for built in plans), key=lambda built: built.name)
-    memory = _memory(found, recipe, plan)
+    memory = _memory(found, recipe, parameters)
     if arguments.json:
         engines = {manifest.name: manifest.as_json() for manifest in built}
         print(
             json.dumps(
-                {"folder": str(found.folder), "plan": plan.as_dict(), "memory": memory, "engines": engines}, indent=1
+                {"folder": str(found.folder), "parameters": parameters.as_dict(), "memory": memory, "engines": engines},
+                indent=1,
             )
         )
         return
     console = Console(highlight=False)
     for manifest in built:
         _print_engine(console, manifest)
-    _print_memory(console, memory, plan)
+    _print_memory(console, memory, parameters)
 
 
-def _memory(found: FoundPair, recipe: Recipe, plan: Plan) -> list[dict[str, Any]]:
+def _memory(found: FoundPair, recipe: Recipe, parameters: SamplingParameters) -> list[dict[str, Any]]:
     from hybridstitch.runtime.memory import predict
 
     return [
-        {"size": str(size), "batch": batch, **predict(found.needed(size, batch), recipe, plan, size, batch).as_dict()}
+        {
+            "size": str(size),
+            "batch": batch,
+            **predict(found.needed(size, batch), recipe, parameters, size, batch).as_dict(),
+        }
         for size in recipe.profiles.sizes
         for batch in recipe.profiles.batch_sizes
     ]
@@ -102,10 +107,10 @@ def _count(tensors: Mapping[str, Any], first: str) -> int:
     return sum(name.startswith(stem) for name in tensors)
 
 
-def _print_memory(console: Console, rows: list[dict[str, Any]], plan: Plan) -> None:
+def _print_memory(console: Console, rows: list[dict[str, Any]], parameters: SamplingParameters) -> None:
     table = Table(box=None, pad_edge=False, title_justify="left", title_style="bold")
     unit, size = ("GiB", 2**30) if max(row["total"] for row in rows) >= 2**30 else ("MiB", 2**20)
-    table.title = f"memory of a {plan.method} run, in {unit} (scratch is an estimate)"
+    table.title = f"memory of a {parameters.method} run, in {unit} (scratch is an estimate)"
     columns = ("size", "batch", "weights", "keys_values", "latents", "scratch", "total")
     for column in columns:
         table.add_column(column.replace("keys_values", "K/V"), justify="left" if column == "size" else "right")

@@ -61,8 +61,8 @@ class _Amount(ProgressColumn):
 def print_result(report: dict[str, Any]) -> None:
     """The pictures, and a table of where the time went."""
     console = Console(highlight=False, soft_wrap=True)
-    plan = report["pictures"][0]["plan"]
-    table = Table(title=_title(plan, report), title_justify="left", title_style="bold", box=None, pad_edge=False)
+    parameters = report["pictures"][0]["parameters"]
+    table = Table(title=_title(parameters, report), title_justify="left", title_style="bold", box=None, pad_edge=False)
     for column in ("", "calls", "seconds", "share"):
         table.add_column(column, justify="left" if not column else "right")
     total = report["total"]
@@ -80,13 +80,13 @@ def print_result(report: dict[str, Any]) -> None:
             console.print(f"{picture['mask_path']}", markup=False)
 
 
-def _title(plan: dict[str, Any], report: dict[str, Any]) -> str:
-    steps, large, hybrid = plan["steps"], plan["large_steps"], plan["hybrid_steps"]
+def _title(parameters: dict[str, Any], report: dict[str, Any]) -> str:
+    steps, large, hybrid = parameters["steps"], parameters["large_steps"], parameters["hybrid_steps"]
     small = steps - large - hybrid
     order = [f"{large} large", f"{hybrid} hybrid", f"{small} small"]
-    order = order[::-1] if plan["method"] == "t-stitch" else order
+    order = order[::-1] if parameters["method"] == "t-stitch" else order
     stages = ", ".join(stage for stage in order if not stage.startswith("0 "))
-    return f"{plan['method']}: {steps} steps ({stages}) on {report['backend']}"
+    return f"{parameters['method']}: {steps} steps ({stages}) on {report['backend']}"
 
 
 def _row(table: Table, name: str, spent: dict[str, Any], total: float, style: str = "") -> None:

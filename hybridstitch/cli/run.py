@@ -14,7 +14,7 @@ from typing import Any
 from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.method.settings import METHODS, OFF, SETTINGS, settings_from
 from hybridstitch.method.size import Size
-from hybridstitch.pairs.plans import STAGE_LENGTHS, make_plan
+from hybridstitch.pairs.parameters import STAGE_LENGTHS, make_parameters
 from hybridstitch.pairs.recipe import Recipe, recipe_names
 
 from .arguments import (
@@ -49,7 +49,7 @@ def add_to(commands: Any) -> None:
     add_seed(what, None, "of the first picture; picture k has N + k")
     what.add_argument("--size", type=size, metavar="WxH", help="in pixels; one of the recipe's sizes")
     what.add_argument(
-        "--like", type=place, metavar="PNG", help="take prompt, seed, size and plan from a picture that this made"
+        "--like", type=place, metavar="PNG", help="take prompt, seed, size and parameters from a picture that this made"
     )
 
     how = parser.add_argument_group("how to draw it")
@@ -83,12 +83,14 @@ def run(arguments: argparse.Namespace) -> int:
     arguments.pair = arguments.pair or DEFAULT_PAIR
     recipe = Recipe.load(arguments.pair, arguments.schedule)
     settings: Any = {name: getattr(arguments, name) for name in SETTINGS}
-    plan = make_plan(recipe, arguments.method, **settings)
-    if arguments.save_mask and not plan.has_hybrid:
-        raise HybridStitchError(f"--save-mask: method {plan.method!r} with these steps has no hybrid stage, so no mask")
+    parameters = make_parameters(recipe, arguments.method, **settings)
+    if arguments.save_mask and not parameters.has_hybrid:
+        raise HybridStitchError(
+            f"--save-mask: method {parameters.method!r} with these steps has no hybrid stage, so no mask"
+        )
     prompts = _prompts(arguments)
     seed = arguments.seed or 0
-    places = picture_places(arguments.out, prompts, seed, plan.method, overwrite=arguments.overwrite)
+    places = picture_places(arguments.out, prompts, seed, parameters.method, overwrite=arguments.overwrite)
 
     quiet()
     from hybridstitch.runtime.pipeline import HybridStitch  # slow imports, after what can be refused without them
@@ -158,14 +160,14 @@ def _save(result: Any, pipe: Any, places: list[Place], save_mask: bool) -> dict[
                 "seed": picture.seed,
                 "size": str(picture.size),
                 "mask_ratio": picture.mask_ratio,
-                "plan": picture.plan.as_dict(),
+                "parameters": picture.parameters.as_dict(),
             }
         )
     return {
         "pictures": pictures,
         "failures": [{"prompt": failure.request.prompt, "error": failure.error} for failure in result.failures],
         "seed": pictures[0]["seed"],
-        "plan": pictures[0]["plan"],
+        "parameters": pictures[0]["parameters"],
         "pair": pipe.recipe.name,
         "backend": pipe.backend,
         "device": str(pipe.device),

@@ -93,7 +93,9 @@ def add_to(commands: Any) -> None:
 def tune(arguments: argparse.Namespace) -> None:
     """Check everything, load, search, write."""
     recipe = Recipe.load(arguments.pair or DEFAULT_PAIR)
-    out = _file("--out", arguments.out, ".toml", arguments.overwrite)
+    # A search that goes on writes its own schedule anew.
+    resumed = arguments.resume is not None and Path(arguments.out).with_suffix(".jsonl") == Path(arguments.resume)
+    out = _file("--out", arguments.out, ".toml", arguments.overwrite or resumed)
     plot = _file("--plot", arguments.plot, ".png", arguments.overwrite) if arguments.plot else None
     quiet()
     # Slow imports, after what can be refused without them.

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from itertools import takewhile
 
-from .plan import Plan
+from .parameters import SamplingParameters
 from .schedule import Schedule, Stage
 from .settings import Score, Sketch
 
@@ -56,15 +56,15 @@ class StepSpec:
 Program = tuple[StepSpec, ...]
 
 
-def make_program(plan: Plan, schedule: Schedule | None = None) -> Program:
+def make_program(parameters: SamplingParameters, schedule: Schedule | None = None) -> Program:
     """The steps of a run.
 
     Args:
-        schedule: the plan's own, or what adaptive switching has made of it. Steps that have been made stay the same.
+        schedule: the parameters' own, or what adaptive switching has made of it. Steps that are done stay the same.
     """
-    schedule = plan.schedule if schedule is None else schedule
-    estimate = plan.adaptive is not None or (plan.has_hybrid and plan.score is Score.CHANGE)
-    kinds = [_kind(plan, schedule, index) for index in range(schedule.steps)]
+    schedule = parameters.schedule if schedule is None else schedule
+    estimate = parameters.adaptive is not None or (parameters.has_hybrid and parameters.score is Score.CHANGE)
+    kinds = [_kind(parameters, schedule, index) for index in range(schedule.steps)]
     steps: list[StepSpec] = []
     carry, mask_used = False, 0  # whether there is a residual; steps with this mask until now
     for index, kind in enumerate(kinds):
@@ -72,8 +72,8 @@ def make_program(plan: Plan, schedule: Schedule | None = None) -> Program:
         mask_used += kind in MASKED
         ends_mask = kind in MASKED and following not in MASKED
         hands_over = kind is Kind.FULL and following not in (Kind.FULL, None)
-        carries = hands_over and _is_carried(plan, kinds[index + 1 :])
-        score = plan.score if hands_over and following in MASKED else None
+        carries = hands_over and _is_carried(parameters, kinds[index + 1 :])
+        score = parameters.score if hands_over and following in MASKED else None
         steps.append(
             StepSpec(
                 kind=kind,
@@ -91,18 +91,18 @@ def make_program(plan: Plan, schedule: Schedule | None = None) -> Program:
     return tuple(steps)
 
 
-def _kind(plan: Plan, schedule: Schedule, step: int) -> Kind:
+def _kind(parameters: SamplingParameters, schedule: Schedule, step: int) -> Kind:
     if schedule.runs_full(step):
         return Kind.FULL
     if schedule.stage(step) is Stage.SMALL:
         return Kind.SMALL
-    return Kind.HELD if plan.sketch is Sketch.HELD else Kind.HYBRID
+    return Kind.HELD if parameters.sketch is Sketch.HELD else Kind.HYBRID
 
 
-def _is_carried(plan: Plan, following: list[Kind]) -> bool:
+def _is_carried(parameters: SamplingParameters, following: list[Kind]) -> bool:
     """Whether a step that follows adds the residual: a sketched one, before the next full step or, where adaptive
     switching has yet to decide, perhaps."""
-    if plan.residual is None:
+    if parameters.residual is None:
         return False
     until_full = takewhile(lambda kind: kind is not Kind.FULL, following)
-    return plan.sketch is Sketch.SMALL or plan.adaptive is not None or Kind.SMALL in until_full
+    return parameters.sketch is Sketch.SMALL or parameters.adaptive is not None or Kind.SMALL in until_full

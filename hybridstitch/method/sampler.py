@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from .masks import Choose, hardest, relative_change
-from .plan import Plan
+from .parameters import SamplingParameters
 from .program import MASKED, Kind, StepSpec, make_program
 from .schedule import Stage
 from .state import State
@@ -36,7 +36,7 @@ class Sampler:
 
     models: the pair. state: the run's tensors; its `x` holds noise at the start and clean tokens at the end.
     levels: [S, 4], see `levels`, from the checkpoint's scheduler.
-    plan: guidance and residual exponent are the state's, of each image; of the plan counts only whether there is a
+    parameters: guidance and residual exponent are the state's, of each image; here counts only whether there is a
     residual. exponent: of the residual, where all images have the same. choose: scores [B, N] and M to the mask.
     program, schedule: what is run, and the stages of it; adaptive switching replaces the rest of both on the way.
 
@@ -49,13 +49,13 @@ class Sampler:
         models: Models,
         state: State,
         levels: Tensor,
-        plan: Plan,
+        parameters: SamplingParameters,
         *,
         exponent: float | None = None,
         choose: Choose = hardest,
     ) -> None:
-        self.schedule, self.program = plan.schedule, make_program(plan)
-        self._models, self._state, self._levels, self._plan = models, state, levels, plan
+        self.schedule, self.program = parameters.schedule, make_program(parameters)
+        self._models, self._state, self._levels, self._parameters = models, state, levels, parameters
         self._exponent, self._choose = exponent, choose
 
     @property
@@ -94,13 +94,17 @@ class Sampler:
 
     def _adapt(self, index: int) -> StepSpec:
         """End the stage of this step if its clean-image estimate has settled. Returns the step with what follows it."""
-        if self._plan.adaptive is not None and index and self._settled(self._plan.adaptive, self.program[index]):
+        if (
+            self._parameters.adaptive is not None
+            and index
+            and self._settled(self._parameters.adaptive, self.program[index])
+        ):
             ended = index + 1
             if self.program[index].stage is Stage.LARGE:
-                self.schedule = self.schedule.end_large(ended, hybrid=self._plan.has_hybrid)
+                self.schedule = self.schedule.end_large(ended, hybrid=self._parameters.has_hybrid)
             else:
                 self.schedule = self.schedule.end_hybrid(ended)
-            self.program = make_program(self._plan, self.schedule)
+            self.program = make_program(self._parameters, self.schedule)
         return self.program[index]
 
     def _settled(self, threshold: float, step: StepSpec) -> bool:

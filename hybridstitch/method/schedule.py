@@ -22,7 +22,7 @@ class Schedule:
     """The stages of S steps: large before `large_until` (a), hybrid before `hybrid_until` (b), then small.
 
     Half-open: step i is large for 0 <= i < a, hybrid for a <= i < b, small for b <= i < S. The other methods
-    are points of the same plan: large only (a = b = S), small only (a = b = 0), SRDiffusion (a = b) and, run
+    are points of the same schedule: large only (a = b = S), small only (a = b = 0), SRDiffusion (a = b) and, run
     in the other order (`small_first`), T-Stitch. `refresh_every` = r > 0 puts a full large step after every
     r hybrid steps; it renews the frozen keys and values and the mask. `grid` = G > 0: the noise levels are S of those
     of G steps, see `noise_levels`.
@@ -90,9 +90,9 @@ class Schedule:
         return stage is Stage.LARGE
 
     def end_large(self, step: int, *, hybrid: bool) -> Schedule:
-        """The same plan with the large stage ended before `step`; all that follows is hybrid, or small."""
+        """The same schedule with the large stage ended before `step`; all that follows is hybrid, or small."""
         return replace(self, large_until=step, hybrid_until=self.steps if hybrid else step)
 
     def end_hybrid(self, step: int) -> Schedule:
-        """The same plan with the hybrid stage ended before `step`."""
+        """The same schedule with the hybrid stage ended before `step`."""
         return replace(self, hybrid_until=step)

@@ -1,7 +1,8 @@
 """The methods, and every setting of a run that is not its prompt, seed or size, written down once.
 
-The arguments of `make_plan`, a recipe's keys, the command line's flags and their help, a picture's metadata and the
-JSON report follow from `PlanSettings`: a new setting is one entry there, and the code in pairs/plans.py that uses it.
+The arguments of `make_parameters`, a recipe's keys, the command line's flags and their help, a picture's metadata and
+the JSON report follow from `SamplingSettings`: a new setting is one entry there, and the code in pairs/parameters.py
+that uses it.
 """
 
 from __future__ import annotations
@@ -107,8 +108,8 @@ class Setting:
 HYBRID, TWO_MODELS = ("hybrid",), ("hybrid", "srdiffusion", "t-stitch")
 
 
-class PlanSettings(TypedDict, total=False):
-    """What a run may say about its plan; what it leaves out, or gives as None, is the recipe's."""
+class SamplingSettings(TypedDict, total=False):
+    """What a run may say of its sampling parameters; what it leaves out, or gives as None, is the recipe's."""
 
     steps: Annotated[int | None, Setting("steps", "denoising steps", "N", 1, 1000, default=28)]
     guidance: Annotated[
@@ -173,7 +174,7 @@ class PlanSettings(TypedDict, total=False):
 
 def _read() -> dict[str, Setting]:
     found = {}
-    for name, annotation in get_type_hints(PlanSettings, include_extras=True).items():
+    for name, annotation in get_type_hints(SamplingSettings, include_extras=True).items():
         kind, setting = get_args(annotation)
         found[name] = replace(setting, kind=next(part for part in get_args(kind) if part in (int, float, str)))
     return found
@@ -194,13 +195,13 @@ def find_setting(name: str) -> Setting:
     return SETTINGS[name]
 
 
-def parse_settings(texts: Mapping[str, str]) -> PlanSettings:
-    """Settings for `make_plan` of texts, as a form or another language gives them.
+def parse_settings(texts: Mapping[str, str]) -> SamplingSettings:
+    """Settings for `make_parameters` of texts, as a form or another language gives them.
 
     Raises:
         HybridStitchError: an unknown setting, or a value that it does not take.
     """
-    return PlanSettings(**{name: find_setting(name).parsed(text) for name, text in texts.items()})  # type: ignore[typeddict-item]
+    return SamplingSettings(**{name: find_setting(name).parsed(text) for name, text in texts.items()})  # type: ignore[typeddict-item]
 
 
 def settings_of_method(method: str) -> tuple[str, ...]:
@@ -208,10 +209,10 @@ def settings_of_method(method: str) -> tuple[str, ...]:
     return tuple(name for name, setting in SETTINGS.items() if method in setting.methods)
 
 
-def settings_from(report: Mapping[str, Any]) -> PlanSettings:
-    """The settings for `make_plan` that make the plan of a report (`Plan.as_dict`) again.
+def settings_from(report: Mapping[str, Any]) -> SamplingSettings:
+    """The settings with which `make_parameters` makes those of a report (`SamplingParameters.as_dict`) again.
 
-    Of a plan with adaptive switching it makes the fixed plan that was found: the same picture.
+    Adaptive switching becomes the fixed schedule that it found: the same picture.
 
     Raises:
         KeyError: what is given is no such report.
@@ -220,4 +221,4 @@ def settings_from(report: Mapping[str, Any]) -> PlanSettings:
     own = {name: OFF if value is None and SETTINGS[name].off else value for name, value in own.items()}
     if "adaptive" in own:
         own["adaptive"] = OFF
-    return PlanSettings(**own)  # type: ignore[typeddict-item]
+    return SamplingSettings(**own)  # type: ignore[typeddict-item]

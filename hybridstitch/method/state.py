@@ -18,7 +18,7 @@ class State:
     leaves F = N - M frozen. They stay where they are, so that a step can be captured once and replayed.
 
     x: the noisy latent. velocity: the step's, as stitched and corrected. estimate: its clean-image estimate
-    x0 = x - sigma * velocity, where a plan looks at it; before, full_estimate: those of the last step and of the last
+    x0 = x - sigma * velocity, where a step keeps it; before, full_estimate: those of the last step and of the last
     full one.
     sketch, hard: what the small and the large model say in a hybrid step.
     level: sigma, the next step's sigma, what lies between them, and the timestep. index: the step's number, from 0.

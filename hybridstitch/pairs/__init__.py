@@ -1,1 +1,1 @@
-"""What a pair is: recipes, plans from a recipe's defaults, and the recipes and the demo pair that ship."""
+"""What a pair is: recipes, sampling parameters from them, and the recipes and the demo pair that ship."""

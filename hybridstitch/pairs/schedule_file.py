@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.method.settings import METHODS, OFF, SETTINGS, settings_from
 
-from .plans import make_plan
+from .parameters import make_parameters
 
 if TYPE_CHECKING:
     from .recipe import Recipe  # which reads these files
@@ -91,14 +91,14 @@ def apply_schedule(recipe: Recipe, schedule: ScheduleFile) -> Recipe:
             f"hybridstitch-trt tune --pair {recipe.argument or recipe.name}"
         )
     try:
-        plan = make_plan(recipe, schedule.method, **schedule.settings)
+        parameters = make_parameters(recipe, schedule.method, **schedule.settings)
     except HybridStitchError as error:
         raise HybridStitchError(f"schedule {schedule.path}: {error}") from None
-    settings: dict[str, Any] = {**settings_from(plan.as_dict())}
-    if plan.adaptive is not None:  # the stages that a run without it has are still the recipe's
+    settings: dict[str, Any] = {**settings_from(parameters.as_dict())}
+    if parameters.adaptive is not None:  # the stages that a run without it has are still the recipe's
         given: dict[str, Any] = {**schedule.settings, "adaptive": OFF}
-        fixed = make_plan(recipe, schedule.method, **given)
-        settings = {**settings_from(fixed.as_dict()), "adaptive": plan.adaptive}
+        fixed = make_parameters(recipe, schedule.method, **given)
+        settings = {**settings_from(fixed.as_dict()), "adaptive": parameters.adaptive}
     defaults = recipe.defaults.model_copy(update={"method": schedule.method})
     return recipe.model_copy(update={"defaults": defaults, "scheduled": settings})
 

@@ -57,7 +57,7 @@ class RunningBatch:
             self._fail(f"the engines failed: {' '.join(str(error).split()) or type(error).__name__}")
 
     def _step_through(self, drawing: Drawing) -> None:
-        self._tell(drawing, 0, drawing.batch[0].plan.schedule.stage(0))
+        self._tell(drawing, 0, drawing.batch[0].parameters.schedule.stage(0))
         steps = iter(drawing)
         while self._any_left() and (step := next(steps, None)) is not None:
             self._tell(drawing, step.index + 1, step.stage)

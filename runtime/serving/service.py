@@ -10,7 +10,7 @@ from typing import Any, Self
 import torch
 
 from hybridstitch.method.numbers import finite, whole
-from hybridstitch.pairs.plans import make_plan
+from hybridstitch.pairs.parameters import make_parameters
 from hybridstitch.runtime.memory import Memory, predict
 from hybridstitch.runtime.pipeline import HybridStitch
 from hybridstitch.runtime.request import Request
@@ -192,6 +192,6 @@ class Service:
         self._worker.observer = observer
 
     def _predict(self, pipe: HybridStitch) -> Memory:
-        usual = Request("", "", 0, pipe.recipe.defaults.size, make_plan(pipe.recipe))
+        usual = Request("", "", 0, pipe.recipe.defaults.size, make_parameters(pipe.recipe))
         manifests = {name: engine.manifest for name, engine in pipe.engines.items()}
-        return predict(manifests, pipe.recipe, usual.plan, usual.size, self._sharing.sizes(usual)[-1])
+        return predict(manifests, pipe.recipe, usual.parameters, usual.size, self._sharing.sizes(usual)[-1])

@@ -68,7 +68,7 @@ class Ticket:
         self._timeout, self._on_update, self._withdraw = timeout, on_update, withdraw
         self.deadline = math.inf if timeout is None else self.arrived + timeout
         self._cancelled = False
-        self._step, self._steps = 0, request.plan.schedule.steps
+        self._step, self._steps = 0, request.parameters.schedule.steps
         self._shown = {math.ceil(self._steps * (k + 1) / (self.previews + 1)) for k in range(self.previews)}
 
     def result(self, timeout: float | None = None) -> Picture:

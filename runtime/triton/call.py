@@ -85,7 +85,7 @@ class Call:
                 "image": lambda: _pixels(picture.image),
                 "png": lambda: self._encode(picture),
                 "seed": lambda: picture.seed,
-                "method": lambda: str(picture.plan.method),
+                "method": lambda: str(picture.parameters.method),
                 "timing": lambda: json.dumps(self._laps.finish(time.monotonic())),
             }
             self._send({name: make() for name, make in makers.items() if name in self._wanted}, final=True)

@@ -52,7 +52,7 @@ def test_json_is_one_report_on_stdout_and_nothing_else(run, tmp_path):
     assert (first["prompt"], first["seed"]) == (STAR, 3)
     assert (second["prompt"], second["seed"]) == (HEART, 4)
     assert first["mask_ratio"] == pytest.approx(80 / 256)
-    assert first["plan"]["hybrid_steps"] == 2
+    assert first["parameters"]["hybrid_steps"] == 2
     assert report["stages"]["hybrid"]["calls"] == 2
     assert report["engines"]["large"]["calls"] == 4
     assert report["engines"]["large"]["seconds"] > 0
@@ -168,7 +168,7 @@ def test_flags_win_over_a_recipe_that_switches_adaptively(run, tmp_path, adaptiv
         "--pair", adaptive_recipe, "--prompt", HEART, "--steps", "6", *flags, "--json", "--out", str(tmp_path)
     )
     assert code == 0
-    assert json.loads(stdout)["plan"]["adaptive"] is None
+    assert json.loads(stdout)["parameters"]["adaptive"] is None
 
 
 @pytest.mark.parametrize("again", [[], ["--adaptive", "0.3"]], ids=["as it came out", "switching again"])
@@ -198,7 +198,7 @@ def test_the_other_methods_are_one_word_away(run, tmp_path, method):
     code, stdout, _ = run("--prompt", HEART, "--method", method, "--steps", "4", "--json", "--out", str(tmp_path))
     assert code == 0
     report = json.loads(stdout)
-    assert report["pictures"][0]["plan"]["method"] == method
+    assert report["pictures"][0]["parameters"]["method"] == method
     assert "hybrid" not in report["stages"]
 
 

@@ -23,19 +23,19 @@ def fast(tmp_path):
 def test_run_draws_by_a_schedule_and_flags_go_before_it(demo_engines, tmp_path, fast, capsys):
     draw = ["run", "--engines", str(demo_engines), "--schedule", fast, "--prompt", HEART, "--out", str(tmp_path)]
     assert main([*draw, "--json"]) == 0
-    plan = json.loads(capsys.readouterr().out)["plan"]
-    assert (plan["method"], plan["steps"], plan["large_steps"]) == ("srdiffusion", 4, 2)
+    parameters = json.loads(capsys.readouterr().out)["parameters"]
+    assert (parameters["method"], parameters["steps"], parameters["large_steps"]) == ("srdiffusion", 4, 2)
     assert main([*draw, "--large-steps", "1", "--json"]) == 0
-    plan = json.loads(capsys.readouterr().out)["plan"]
-    assert (plan["method"], plan["steps"], plan["large_steps"]) == ("srdiffusion", 4, 1)
+    parameters = json.loads(capsys.readouterr().out)["parameters"]
+    assert (parameters["method"], parameters["steps"], parameters["large_steps"]) == ("srdiffusion", 4, 1)
 
 
 def test_a_pipeline_and_a_service_draw_by_the_same_schedule(demo_engines, fast):
     with HybridStitch.load("demo", engines=demo_engines, schedule=fast) as pipe:
-        plan = pipe(HEART).pictures[0].plan
+        parameters = pipe(HEART).pictures[0].parameters
     with Service.load("demo", engines=demo_engines, schedule=fast, warm_up=False) as service:
-        assert service.resolve(HEART).plan == plan
-    assert (plan.method, plan.schedule.steps) == ("srdiffusion", 4)
+        assert service.resolve(HEART).parameters == parameters
+    assert (parameters.method, parameters.schedule.steps) == ("srdiffusion", 4)
 
 
 def test_a_server_with_a_schedule_says_so_to_whoever_asks_for_its_defaults(fast):

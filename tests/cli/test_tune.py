@@ -7,7 +7,7 @@ import pytest
 
 from hybridstitch.cli import main
 from hybridstitch.evaluation.session import Session
-from hybridstitch.pairs.plans import make_plan
+from hybridstitch.pairs.parameters import make_parameters
 from hybridstitch.pairs.recipe import Recipe
 from hybridstitch.pairs.schedule_file import read_schedule
 
@@ -56,8 +56,8 @@ def test_a_schedule_a_plot_and_a_sentence_come_out_and_run_draws_by_the_schedule
     assert (tmp_path / "pareto.png").read_bytes().startswith(b"\x89PNG")
     draw = ["run", "--pair", short, "--engines", str(demo_engines), "--schedule", "fast.toml", "--prompt", HEART]
     assert main([*draw, "--json"]) == 0
-    plan = json.loads(capsys.readouterr().out)["plan"]
-    assert plan == make_plan(Recipe.load(short), schedule.method, **schedule.settings).as_dict()
+    parameters = json.loads(capsys.readouterr().out)["parameters"]
+    assert parameters == make_parameters(Recipe.load(short), schedule.method, **schedule.settings).as_dict()
 
 
 def test_ctrl_c_keeps_what_was_drawn_and_writes_no_schedule_and_a_search_goes_on(tune, tmp_path, monkeypatch):

@@ -15,8 +15,8 @@ from hybridstitch.evaluation.cases import Case
 from hybridstitch.evaluation.journal import Journal
 from hybridstitch.evaluation.session import Session, journal_facts
 from hybridstitch.evaluation.time_model import TimeModel
-from hybridstitch.method.plan import Plan
-from hybridstitch.pairs.plans import make_plan
+from hybridstitch.method.parameters import SamplingParameters
+from hybridstitch.pairs.parameters import make_parameters
 from hybridstitch.pairs.recipe import Recipe
 from hybridstitch.runtime.timing import Spent, Timing
 
@@ -39,32 +39,34 @@ def picture(off: float) -> Image.Image:
 class MadeUpPair:
     """The part of `HybridStitch` that a tuning uses.
 
-    psnr: of a plan's pictures to the reference, in dB, at a seed. now: seconds, which only drawing spends. pace: what a
-    picture takes, as a share of what the costs say. drawn: every plan and prompt.
+    psnr: of pictures to the reference, in dB. now: seconds, which only drawing spends. pace: what a
+    picture takes, as a share of what the costs say. drawn: all parameters and prompts.
     """
 
-    psnr: Callable[[Plan, int], float]
-    pace: Callable[[Plan], float] = lambda _: 1.0
+    psnr: Callable[[SamplingParameters, int], float]
+    pace: Callable[[SamplingParameters], float] = lambda _: 1.0
     now: float = 0.0
-    drawn: list[tuple[Plan, str]] = field(default_factory=list)
+    drawn: list[tuple[SamplingParameters, str]] = field(default_factory=list)
     interrupt_after: int | None = None
 
     def __post_init__(self) -> None:
         self.recipe, self.backend, self.device = Recipe.load("demo"), "made up", torch.device("cpu")
         self.engines = {"large": SimpleNamespace(manifest=SimpleNamespace(key="1"))}
 
-    def resolve(self, prompts: list[str], *, size: Any = None, seed: int = 0, **settings: Any) -> list[Plan]:
-        return [make_plan(self.recipe, **settings) for _ in prompts]
+    def resolve(
+        self, prompts: list[str], *, size: Any = None, seed: int = 0, **settings: Any
+    ) -> list[SamplingParameters]:
+        return [make_parameters(self.recipe, **settings) for _ in prompts]
 
     def __call__(self, prompt: str, *, seed: int, size: str, **settings: Any) -> Any:
         if self.interrupt_after is not None and len(self.drawn) >= self.interrupt_after:
             raise KeyboardInterrupt
-        plan = make_plan(self.recipe, **settings)
-        seconds = TimeModel(COSTS).seconds(plan) * self.pace(plan)
+        parameters = make_parameters(self.recipe, **settings)
+        seconds = TimeModel(COSTS).seconds(parameters) * self.pace(parameters)
         self.now += seconds
-        self.drawn.append((plan, prompt))
-        full = plan.method == "large" and plan.schedule.steps == self.recipe.defaults.steps
-        image = picture(0.0 if full else 255 * 10 ** (-self.psnr(plan, seed) / 20))
+        self.drawn.append((parameters, prompt))
+        full = parameters.method == "large" and parameters.schedule.steps == self.recipe.defaults.steps
+        image = picture(0.0 if full else 255 * 10 ** (-self.psnr(parameters, seed) / 20))
         return SimpleNamespace(images=[image], timing=Timing({"large": Spent(1, seconds)}, {}, seconds))
 
 

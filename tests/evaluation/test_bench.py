@@ -44,9 +44,9 @@ def test_the_json_has_every_method_with_seconds_speedup_overhead_and_closeness(b
 
 def test_every_row_names_the_steps_in_which_large_takes_as_long(bench_report):
     rows = {row.name: row for row in bench_report.rows}
-    controls = [row for row in bench_report.rows if row.plan["method"] == "large"]
+    controls = [row for row in bench_report.rows if row.parameters["method"] == "large"]
     for row in rows.values():
-        if row.plan["method"] == "large":
+        if row.parameters["method"] == "large":
             assert row.control is None
             continue
         nearest = min(abs(control.measured.median - row.measured.median) for control in controls)
@@ -57,11 +57,11 @@ def test_every_row_names_the_steps_in_which_large_takes_as_long(bench_report):
 
 
 def test_asked_for_nothing_each_method_has_the_recipes_steps_and_the_papers_plan_all_of_them(pipe):
-    plans = contestants(pipe, DEMO_CASES[:1], BenchOptions()).plans
-    assert plans["large"].schedule.steps == plans["hybrid-paper@0.3"].schedule.steps == 28
-    assert plans["hybrid"].schedule.steps == pipe.recipe.settings("hybrid")["steps"]
-    assert plans["hybrid-paper@0.3, 12 steps"].schedule.steps == 12
-    assert "hybrid, 12 steps" not in plans  # it has 12 by itself
+    chosen = contestants(pipe, DEMO_CASES[:1], BenchOptions()).parameters
+    assert chosen["large"].schedule.steps == chosen["hybrid-paper@0.3"].schedule.steps == 28
+    assert chosen["hybrid"].schedule.steps == pipe.recipe.settings("hybrid")["steps"]
+    assert chosen["hybrid-paper@0.3, 12 steps"].schedule.steps == 12
+    assert "hybrid, 12 steps" not in chosen  # it has 12 by itself
 
 
 def test_two_names_of_one_plan_are_drawn_once(bench_report):
@@ -100,7 +100,7 @@ class Paced:
     """A pipe in which large takes 4 seconds for a picture and small 1, half of it outside engines."""
 
     def resolve(self, prompts: list[str], *, seed: int, method: str, **_: Any) -> list[Any]:
-        return [SimpleNamespace(plan=SimpleNamespace(as_dict=lambda: {"method": method}))]
+        return [SimpleNamespace(parameters=SimpleNamespace(as_dict=lambda: {"method": method}))]
 
     def __call__(self, prompt: str, *, seed: int, method: str, **_: Any) -> Any:
         total = {"large": 4.0, "small": 1.0}[method]
@@ -112,8 +112,8 @@ class Paced:
 def test_medians_speedup_overhead_and_closeness_of_made_up_pictures():
     pipe: Any = Paced()
     variants = [benches.LARGE, benches.SMALL]
-    plans: Any = {found.name: pipe.resolve([""], seed=0, **found.settings)[0].plan for found in variants}
-    large, small = measure_rows(pipe, benches._Field(variants, plans, {}), DEMO_CASES[:3], 2)
+    chosen: Any = {found.name: pipe.resolve([""], seed=0, **found.settings)[0].parameters for found in variants}
+    large, small = measure_rows(pipe, benches._Field(variants, chosen, {}), DEMO_CASES[:3], 2)
     assert (large.measured.median, small.measured.median) == (4, 1)
     assert (large.speedup, small.speedup) == (1, 4)
     assert small.speedups == (4,) * 6

@@ -7,44 +7,44 @@ import pytest
 from hybridstitch.evaluation.candidates import Candidate, control_curve, grid, priced, spread, within
 from hybridstitch.evaluation.time_model import TimeModel
 from hybridstitch.evaluation.variants import PAPER
-from hybridstitch.pairs.plans import make_plan
+from hybridstitch.pairs.parameters import make_parameters
 from hybridstitch.pairs.recipe import Recipe
 
 from .made_up_pair import COSTS
 
 DEMO = Recipe.load("demo")
 EVERYTHING = priced(grid(DEMO), TimeModel(COSTS))
-FULL = TimeModel(COSTS).seconds(make_plan(DEMO, "large"))
+FULL = TimeModel(COSTS).seconds(make_parameters(DEMO, "large"))
 
 
 def test_every_method_is_in_the_grid_and_large_in_every_number_of_steps_below_the_full():
-    steps = [one.plan.schedule.steps for one in EVERYTHING if one.method == "large"]
+    steps = [one.parameters.schedule.steps for one in EVERYTHING if one.method == "large"]
     assert sorted(steps) == sorted([*range(1, 28)] * 2)  # evenly spaced, and on the grid of 28
-    assert {one.plan.schedule.grid for one in EVERYTHING} == {0, 28}
+    assert {one.parameters.schedule.grid for one in EVERYTHING} == {0, 28}
     assert set(Counter(one.method for one in EVERYTHING)) == {"large", "small", "srdiffusion", "t-stitch", "hybrid"}
 
 
 def test_no_two_candidates_are_the_same_and_their_settings_make_the_same_plan():
-    assert len({one.name for one in EVERYTHING}) == len({one.plan for one in EVERYTHING}) == len(EVERYTHING)
-    assert all(make_plan(DEMO, one.method, **one.settings) == one.plan for one in EVERYTHING)
+    assert len({one.name for one in EVERYTHING}) == len({one.parameters for one in EVERYTHING}) == len(EVERYTHING)
+    assert all(make_parameters(DEMO, one.method, **one.settings) == one.parameters for one in EVERYTHING)
 
 
 def test_the_grid_has_every_built_mask_ratio_and_every_setting_of_the_hybrid_method_with_and_without():
-    hybrid = [one.plan for one in EVERYTHING if one.kind == "hybrid"]
-    assert {plan.mask_ratio for plan in hybrid} == {0.15, 0.3, 0.5}
-    assert {plan.score for plan in hybrid} == {"gap", "change"}
-    assert {plan.residual for plan in hybrid} == {None, 1.5, 3.0}
-    assert {plan.schedule.refresh_every for plan in hybrid} == {0, 3}
-    assert {plan.guidance for plan in hybrid} == {DEMO.defaults.guidance}
+    hybrid = [one.parameters for one in EVERYTHING if one.kind == "hybrid"]
+    assert {parameters.mask_ratio for parameters in hybrid} == {0.15, 0.3, 0.5}
+    assert {parameters.score for parameters in hybrid} == {"gap", "change"}
+    assert {parameters.residual for parameters in hybrid} == {None, 1.5, 3.0}
+    assert {parameters.schedule.refresh_every for parameters in hybrid} == {0, 3}
+    assert {parameters.guidance for parameters in hybrid} == {DEMO.defaults.guidance}
 
 
 def test_without_the_small_model_the_large_one_refines_to_the_end():
-    held = [one.plan for one in EVERYTHING if one.kind == "hybrid, held"]
+    held = [one.parameters for one in EVERYTHING if one.kind == "hybrid, held"]
     assert len(held) > 100
-    assert {plan.mask_ratio for plan in held} == {0.15, 0.3, 0.5}
-    assert {plan.schedule.refresh_every for plan in held} == {0, 1, 2}
-    assert {(plan.score, plan.residual) for plan in held} == {("change", None)}
-    assert all(plan.schedule.hybrid_until == plan.schedule.steps for plan in held)
+    assert {parameters.mask_ratio for parameters in held} == {0.15, 0.3, 0.5}
+    assert {parameters.schedule.refresh_every for parameters in held} == {0, 1, 2}
+    assert {(parameters.score, parameters.residual) for parameters in held} == {("change", None)}
+    assert all(parameters.schedule.hybrid_until == parameters.schedule.steps for parameters in held)
 
 
 def test_a_target_leaves_what_uses_most_of_its_time_and_the_slowest_of_a_method_that_cannot():
@@ -66,7 +66,7 @@ def test_a_sample_has_every_method_and_a_smaller_one_begins_a_larger_one():
 
 
 def test_the_controls_curve_spans_the_steps_of_large():
-    steps = [one.plan.schedule.steps for one in control_curve(EVERYTHING)]
+    steps = [one.parameters.schedule.steps for one in control_curve(EVERYTHING)]
     assert len(steps) == 8
     assert steps == sorted(steps)
     assert steps[0] <= 3
@@ -90,4 +90,4 @@ def test_the_controls_curve_spans_the_steps_of_large():
     ],
 )
 def test_a_candidates_name_says_its_settings(settings, name):
-    assert Candidate(make_plan(DEMO, **settings), 1.0).name == name
+    assert Candidate(make_parameters(DEMO, **settings), 1.0).name == name

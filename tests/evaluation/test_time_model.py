@@ -8,7 +8,7 @@ from hybridstitch.evaluation.candidates import grid, probes
 from hybridstitch.evaluation.time_model import TimeModel, error, fit, kinds
 from hybridstitch.evaluation.variants import PAPER
 from hybridstitch.method.errors import HybridStitchError
-from hybridstitch.pairs.plans import make_plan
+from hybridstitch.pairs.parameters import make_parameters
 from hybridstitch.pairs.recipe import Recipe
 
 from .made_up_pair import COSTS
@@ -18,12 +18,14 @@ HELD = {"score": "change", "sketch": "held"}
 
 
 def test_made_up_costs_are_found_and_every_plan_is_told_exactly():
-    truth, plans = TimeModel(COSTS), probes(DEMO)
-    model = fit(plans, [truth.seconds(plan) for plan in plans])
+    truth, tried = TimeModel(COSTS), probes(DEMO)
+    model = fit(tried, [truth.seconds(parameters) for parameters in tried])
     assert model.costs == pytest.approx(COSTS)
     everything = grid(DEMO)
-    assert [model.seconds(plan) for plan in everything] == pytest.approx([truth.seconds(plan) for plan in everything])
-    assert error(model, everything, [truth.seconds(plan) for plan in everything]) < 1e-9
+    assert [model.seconds(parameters) for parameters in everything] == pytest.approx(
+        [truth.seconds(parameters) for parameters in everything]
+    )
+    assert error(model, everything, [truth.seconds(parameters) for parameters in everything]) < 1e-9
 
 
 @pytest.mark.parametrize(
@@ -53,17 +55,17 @@ def test_made_up_costs_are_found_and_every_plan_is_told_exactly():
     ],
 )
 def test_a_plan_counts_its_steps_and_the_calls_at_each_hand_over(settings, counts):
-    assert dict(+kinds(make_plan(DEMO, **settings))) == {"fixed": 1, **counts}
+    assert dict(+kinds(make_parameters(DEMO, **settings))) == {"fixed": 1, **counts}
 
 
 def test_noise_moves_the_model_a_little_and_no_cost_is_below_0():
-    truth, plans, rng = TimeModel({**COSTS, "fixed": 0.0}), probes(DEMO), random.Random(0)
+    truth, tried, rng = TimeModel({**COSTS, "fixed": 0.0}), probes(DEMO), random.Random(0)
     for _ in range(20):
-        model = fit(plans, [truth.seconds(plan) * rng.uniform(0.95, 1.05) for plan in plans])
+        model = fit(tried, [truth.seconds(parameters) * rng.uniform(0.95, 1.05) for parameters in tried])
         assert min(model.costs.values()) >= 0
-        assert error(model, plans, [truth.seconds(plan) for plan in plans]) < 0.05
+        assert error(model, tried, [truth.seconds(parameters) for parameters in tried]) < 0.05
 
 
 def test_too_few_measurements_are_refused():
-    with pytest.raises(HybridStitchError, match="2 measured plans do not tell 3 kinds of step apart"):
-        fit([make_plan(DEMO), make_plan(DEMO, "srdiffusion")][1:] * 2, [1.0, 1.0])
+    with pytest.raises(HybridStitchError, match="2 measured runs do not tell 3 kinds of step apart"):
+        fit([make_parameters(DEMO), make_parameters(DEMO, "srdiffusion")][1:] * 2, [1.0, 1.0])

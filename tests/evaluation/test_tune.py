@@ -6,7 +6,7 @@ from hybridstitch.evaluation.pareto import draw_pareto
 from hybridstitch.evaluation.tune import tune
 from hybridstitch.evaluation.verdict import Target
 from hybridstitch.method.errors import HybridStitchError
-from hybridstitch.pairs.plans import make_plan
+from hybridstitch.pairs.parameters import make_parameters
 
 from .made_up_pair import CASES, MadeUpPair, make_session
 
@@ -18,15 +18,17 @@ def of_seed(seed: int) -> float:
     return seed % 5 * 0.8
 
 
-def by_steps(plan, seed):
+def by_steps(parameters, seed):
     """The large model is closer the more steps it has; two models are far away."""
-    return (12 + plan.schedule.steps if plan.method == "large" else 17.0) + of_seed(seed)
+    return (12 + parameters.schedule.steps if parameters.method == "large" else 17.0) + of_seed(seed)
 
 
-def hybrid_shines(plan, seed):
+def hybrid_shines(parameters, seed):
     """The hybrid method is best, most of all with score change and a mask of 0.3."""
-    bonus = 8.0 if plan.method == "hybrid" and plan.score == "change" and plan.mask_ratio == 0.3 else 0.0
-    return min(60.0, 20 + plan.schedule.steps / 4 + bonus) + of_seed(seed)
+    bonus = (
+        8.0 if parameters.method == "hybrid" and parameters.score == "change" and parameters.mask_ratio == 0.3 else 0.0
+    )
+    return min(60.0, 20 + parameters.schedule.steps / 4 + bonus) + of_seed(seed)
 
 
 @pytest.fixture
@@ -56,17 +58,17 @@ def test_where_the_hybrid_method_is_best_it_comes_out_with_its_settings_and_what
     assert "The control, large with fewer steps, large, 13 steps (" in tuned.facts["found"]
     control = tuned.verdict.control
     assert control is not None
-    assert control.candidate.plan.schedule.steps == 13
-    plan = make_plan(MadeUpPair(by_steps).recipe, tuned.method, **tuned.settings)
+    assert control.candidate.parameters.schedule.steps == 13
+    parameters = make_parameters(MadeUpPair(by_steps).recipe, tuned.method, **tuned.settings)
     assert tuned.verdict.chosen is not None
-    assert plan == tuned.verdict.chosen.candidate.plan
+    assert parameters == tuned.verdict.chosen.candidate.parameters
 
 
 def test_a_method_that_is_better_by_chance_alone_gives_way_to_the_simpler(path):
-    def chance(plan, seed):
-        if plan.method == "hybrid":
+    def chance(parameters, seed):
+        if parameters.method == "hybrid":
             return 25.0 + (4.0 if seed % 2 else -3.6)
-        return 25.0 if plan.method == "large" else 15.0
+        return 25.0 if parameters.method == "large" else 15.0
 
     tuned = tune(make_session(MadeUpPair(chance), path), Target(speedup=2))
     assert tuned.method == "large"
@@ -166,7 +168,7 @@ def test_a_time_that_nothing_meets_is_told_with_the_fastest(path, target, words)
 
 def test_a_time_that_was_met_only_by_the_time_model_is_told(path):
     slow_later = MadeUpPair(by_steps)
-    slow_later.pace = lambda plan: 1.0 if len(slow_later.drawn) < 60 or plan.schedule.steps == 28 else 3.0
+    slow_later.pace = lambda parameters: 1.0 if len(slow_later.drawn) < 60 or parameters.schedule.steps == 28 else 3.0
     with pytest.raises(HybridStitchError, match=r"nothing that was timed meets 0.3 s a picture, 0.3 s: the fastest, "):
         tune(make_session(slow_later, path, minutes=60), Target(seconds=0.3))
 

@@ -6,7 +6,7 @@ import pytest
 
 from hybridstitch.evaluation.candidates import Candidate
 from hybridstitch.evaluation.verdict import Finalist, Target, decide, interval, student
-from hybridstitch.pairs.plans import make_plan
+from hybridstitch.pairs.parameters import make_parameters
 from hybridstitch.pairs.recipe import Recipe
 
 DEMO = Recipe.load("demo")
@@ -14,7 +14,7 @@ REFERENCE = [1.0] * 8
 
 
 def finalist(method, psnr, seconds, **settings):
-    return Finalist(Candidate(make_plan(DEMO, method, **settings), 0.0), tuple(psnr), tuple(seconds))
+    return Finalist(Candidate(make_parameters(DEMO, method, **settings), 0.0), tuple(psnr), tuple(seconds))
 
 
 @pytest.mark.parametrize("captions", [4, 12, 24])

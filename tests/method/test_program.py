@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from hybridstitch.method.plan import Plan
+from hybridstitch.method.parameters import SamplingParameters
 from hybridstitch.method.program import Kind, StepSpec, make_program
 from hybridstitch.method.schedule import Schedule, Stage
 from hybridstitch.method.settings import Score, Sketch
@@ -17,7 +17,7 @@ REFRESHED = Schedule(
 
 
 def program(schedule: Schedule, method: Any = "hybrid", **settings: Any) -> tuple[StepSpec, ...]:
-    return make_program(Plan(method, schedule, guidance=5.0, **settings))
+    return make_program(SamplingParameters(method, schedule, guidance=5.0, **settings))
 
 
 def where(steps: tuple[StepSpec, ...], **values: Any) -> list[int]:
@@ -91,9 +91,9 @@ def test_estimates_are_kept_for_the_change_score_and_for_adaptive_switching_alon
 
 
 def test_adaptive_switching_replaces_what_is_left_and_nothing_that_was_made():
-    plan = Plan("hybrid", Schedule(8, 8, 8), guidance=5.0, adaptive=0.1, residual=2.0)
-    before = make_program(plan)
-    ended = make_program(plan, plan.schedule.end_large(3, hybrid=True))
+    parameters = SamplingParameters("hybrid", Schedule(8, 8, 8), guidance=5.0, adaptive=0.1, residual=2.0)
+    before = make_program(parameters)
+    ended = make_program(parameters, parameters.schedule.end_large(3, hybrid=True))
     assert ended[:2] == before[:2]
     assert ended[2].kind is Kind.FULL
     assert (ended[2].score, ended[2].measure) == (Score.GAP, True)

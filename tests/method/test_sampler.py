@@ -7,7 +7,7 @@ from small_pair import SmallPair
 
 from hybridstitch.method.sampler import Sampler
 from hybridstitch.method.sigmas import levels
-from hybridstitch.pairs.plans import make_plan
+from hybridstitch.pairs.parameters import make_parameters
 from hybridstitch.pairs.recipe import Recipe
 from hybridstitch.runtime.engine_models import EngineModels
 
@@ -30,9 +30,9 @@ def calls(method: str, **settings) -> list[str]:
     workspace = SmallPair().workspace(masked=8)
     workspace.state.exponent.fill_(3)
     recorded: Any = Recorded(EngineModels(workspace))
-    plan = make_plan(Recipe.load("demo"), method, steps=7, **settings)
+    parameters = make_parameters(Recipe.load("demo"), method, steps=7, **settings)
     sigmas = torch.linspace(1, 0, 8)
-    for _ in Sampler(recorded, workspace.state, levels(sigmas, sigmas[:-1] * 1000), plan):
+    for _ in Sampler(recorded, workspace.state, levels(sigmas, sigmas[:-1] * 1000), parameters):
         pass
     return recorded.calls
 

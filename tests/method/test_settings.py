@@ -9,7 +9,7 @@ from hybridstitch.cli import main
 from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.method.settings import METHODS, OFF, SETTINGS, parse_settings, settings_of_method
 from hybridstitch.method.size import Size
-from hybridstitch.pairs.plans import make_plan
+from hybridstitch.pairs.parameters import make_parameters
 from hybridstitch.pairs.recipe import Recipe
 
 DEMO = Recipe.load("demo")
@@ -26,14 +26,14 @@ def test_every_setting_is_a_flag_with_its_help(name, capsys):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_report_names_every_setting(method):
-    assert set(make_plan(DEMO, method).as_dict()) == {"method", *SETTINGS}
+    assert set(make_parameters(DEMO, method).as_dict()) == {"method", *SETTINGS}
 
 
 @pytest.mark.parametrize("name", [name for name, setting in SETTINGS.items() if setting.off])
 def test_what_may_be_off_is_off_in_plan_recipe_and_argument(name):
     assert SETTINGS[name].checked(OFF) == OFF
     given: Any = {name: OFF}
-    assert make_plan(DEMO, "hybrid", **given).as_dict()[name] is None
+    assert make_parameters(DEMO, "hybrid", **given).as_dict()[name] is None
 
 
 @pytest.mark.parametrize("name", SETTINGS)
@@ -43,7 +43,7 @@ def test_a_method_without_a_setting_refuses_it(name):
         if name in settings_of_method(method):
             continue
         with pytest.raises(HybridStitchError, match=f"method '{method}' has no setting '{name}'"):
-            make_plan(DEMO, method, **given)
+            make_parameters(DEMO, method, **given)
 
 
 def test_settings_can_be_texts():
@@ -70,4 +70,4 @@ def test_a_text_that_is_no_setting_is_refused_in_the_words_of_one_that_is(name, 
 def test_a_number_that_python_writes_no_text_of_is_refused_in_one_line(name):
     wanted: Any = {"method": "hybrid", name: 10**5000}
     with pytest.raises(HybridStitchError, match=r"^.{10,300}$"):
-        Size.parse(wanted["size"]) if name == "size" else make_plan(DEMO, **wanted)
+        Size.parse(wanted["size"]) if name == "size" else make_parameters(DEMO, **wanted)

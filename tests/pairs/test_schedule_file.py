@@ -7,7 +7,7 @@ import pytest
 
 from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.method.settings import METHODS, settings_from
-from hybridstitch.pairs.plans import make_plan
+from hybridstitch.pairs.parameters import make_parameters
 from hybridstitch.pairs.recipe import Recipe
 from hybridstitch.pairs.schedule_file import ScheduleFile, read_schedule, write_schedule
 
@@ -46,27 +46,27 @@ def own_recipe(folder, first_line):
 
 
 def test_a_schedule_gives_method_and_settings_before_the_recipe(schedule):
-    plan = make_plan(Recipe.load("demo", schedule()))
-    assert (plan.method, plan.guidance, plan.residual) == ("srdiffusion", 4.0, None)
-    assert (plan.schedule.steps, plan.schedule.large_until) == (14, 6)
+    parameters = make_parameters(Recipe.load("demo", schedule()))
+    assert (parameters.method, parameters.guidance, parameters.residual) == ("srdiffusion", 4.0, None)
+    assert (parameters.schedule.steps, parameters.schedule.large_until) == (14, 6)
 
 
 def test_what_a_schedule_leaves_out_is_the_recipes_scaled_to_its_steps(schedule):
-    plan = make_plan(Recipe.load("demo", schedule('method = "hybrid"\nsteps = 14\nmask_ratio = 0.15')))
-    assert plan == make_plan(DEMO, "hybrid", steps=14, mask_ratio=0.15)
+    parameters = make_parameters(Recipe.load("demo", schedule('method = "hybrid"\nsteps = 14\nmask_ratio = 0.15')))
+    assert parameters == make_parameters(DEMO, "hybrid", steps=14, mask_ratio=0.15)
 
 
 def test_what_a_run_says_goes_before_a_schedule_whose_stages_scale_with_the_steps(schedule):
     recipe = Recipe.load("demo", schedule())
-    assert make_plan(recipe, guidance=2.0).guidance == 2.0
-    assert make_plan(recipe, steps=28).schedule.large_until == 12
-    assert make_plan(recipe, large_steps=3).schedule.large_until == 3
+    assert make_parameters(recipe, guidance=2.0).guidance == 2.0
+    assert make_parameters(recipe, steps=28).schedule.large_until == 12
+    assert make_parameters(recipe, large_steps=3).schedule.large_until == 3
 
 
 def test_another_method_than_the_schedules_is_the_recipes_with_its_steps(schedule):
     recipe = Recipe.load("demo", schedule())
     for method in set(METHODS) - {"srdiffusion"}:
-        assert make_plan(recipe, method) == make_plan(DEMO, method)
+        assert make_parameters(recipe, method) == make_parameters(DEMO, method)
 
 
 def test_a_recipe_names_a_schedule_relative_to_itself_and_a_run_may_name_another(tmp_path, schedule, monkeypatch):
@@ -74,37 +74,37 @@ def test_a_recipe_names_a_schedule_relative_to_itself_and_a_run_may_name_another
     schedule()
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
-    assert make_plan(Recipe.load(path)) == make_plan(Recipe.load("demo", tmp_path / "fast.toml"))
+    assert make_parameters(Recipe.load(path)) == make_parameters(Recipe.load("demo", tmp_path / "fast.toml"))
     other = tmp_path / "other.toml"
     other.write_text('method = "large"\nsteps = 9')
-    plan = make_plan(Recipe.load(path, other))
-    assert (plan.method, plan.schedule.steps) == ("large", 9)
-    assert make_plan(Recipe.load(path, other), "srdiffusion") == make_plan(DEMO, "srdiffusion")
+    parameters = make_parameters(Recipe.load(path, other))
+    assert (parameters.method, parameters.schedule.steps) == ("large", 9)
+    assert make_parameters(Recipe.load(path, other), "srdiffusion") == make_parameters(DEMO, "srdiffusion")
 
 
 def test_a_schedule_may_switch_adaptively_and_a_run_may_turn_that_off(schedule):
     recipe = Recipe.load("demo", schedule('method = "hybrid"\nsteps = 14\nadaptive = 0.2'))
-    assert make_plan(recipe).adaptive == 0.2
-    assert make_plan(recipe, adaptive="off") == make_plan(DEMO, "hybrid", steps=14)
+    assert make_parameters(recipe).adaptive == 0.2
+    assert make_parameters(recipe, adaptive="off") == make_parameters(DEMO, "hybrid", steps=14)
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_schedule_that_was_written_reads_as_the_same_plan(tmp_path, method):
-    plan = make_plan(DEMO, method, steps=11, guidance=4.5)
+    parameters = make_parameters(DEMO, method, steps=11, guidance=4.5)
     facts = {"pair": "demo", "said": 'a "quoted" \\ line\nand another', "versions": {"torch": "2.13"}, "busy": True}
     path = tmp_path / "made.toml"
-    write_schedule(ScheduleFile(path, method, settings_from(plan.as_dict()), facts), "found\nby a test")
-    assert make_plan(Recipe.load("demo", path)) == plan
+    write_schedule(ScheduleFile(path, method, settings_from(parameters.as_dict()), facts), "found\nby a test")
+    assert make_parameters(Recipe.load("demo", path)) == parameters
     assert read_schedule(path).tuned == facts
     assert path.read_text().startswith("# found\n# by a test\nmethod = ")
     assert os.listdir(tmp_path) == ["made.toml"]
 
 
 def test_every_setting_that_a_schedule_writes_is_one_that_it_reads(tmp_path):
-    plan = make_plan(DEMO, "hybrid", score="change", residual=2.5, refresh_every=3)
+    parameters = make_parameters(DEMO, "hybrid", score="change", residual=2.5, refresh_every=3)
     path = tmp_path / "made.toml"
-    write_schedule(ScheduleFile(path, "hybrid", settings_from(plan.as_dict())))
-    assert tomllib.loads(path.read_text()) == {"method": "hybrid", **settings_from(plan.as_dict())}
+    write_schedule(ScheduleFile(path, "hybrid", settings_from(parameters.as_dict())))
+    assert tomllib.loads(path.read_text()) == {"method": "hybrid", **settings_from(parameters.as_dict())}
 
 
 def test_a_schedule_that_cannot_be_written_is_told_and_leaves_nothing(tmp_path):

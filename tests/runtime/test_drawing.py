@@ -125,7 +125,7 @@ def test_requests_of_one_batch_have_their_own_guidance_and_are_as_in_any_other_c
     assert first.image.tobytes() == again.image.tobytes()
     assert second.image.tobytes() == more.image.tobytes()
     assert first.image.tobytes() != same.image.tobytes()
-    assert (first.plan.guidance, second.plan.guidance, other.plan.guidance) == (2.0, 6.0, 4.0)
+    assert (first.parameters.guidance, second.parameters.guidance, other.parameters.guidance) == (2.0, 6.0, 4.0)
 
 
 def test_nan_in_one_image_of_three_leaves_the_other_two_byte_for_byte(pipe, monkeypatch):

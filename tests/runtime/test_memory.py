@@ -19,7 +19,7 @@ from hybridstitch.method.guidance import halves
 from hybridstitch.method.masks import masked_count
 from hybridstitch.method.size import Size
 from hybridstitch.method.state import STATE
-from hybridstitch.pairs.plans import make_plan
+from hybridstitch.pairs.parameters import make_parameters
 from hybridstitch.runtime.memory import predict
 from hybridstitch.runtime.workspace import Shape, Workspace
 from tests.engines import fake_tensorrt
@@ -49,8 +49,10 @@ def engine(manifests, tmp_path, monkeypatch):
 @pytest.mark.parametrize("guidance", [1.0, 4.0])
 def test_the_tensors_of_a_run_are_those_that_were_predicted(manifests, engine, method, guidance):
     recipe = make_recipe()
-    plan = make_plan(recipe, method, steps=6, guidance=guidance)
-    masked = masked_count(TOKENS, plan.mask_ratio, recipe.profiles.token_bucket) if plan.has_hybrid else None
+    parameters = make_parameters(recipe, method, steps=6, guidance=guidance)
+    masked = (
+        masked_count(TOKENS, parameters.mask_ratio, recipe.profiles.token_bucket) if parameters.has_hybrid else None
+    )
     session = engine.session()
     workspace = Workspace(
         {
@@ -61,7 +63,7 @@ def test_the_tensors_of_a_run_are_those_that_were_predicted(manifests, engine, m
         {name: torch.randn(TOKENS, 4) for name in ("large", "small")},
         Shape(Size.parse("32x32"), BATCH, BATCH * halves(guidance), masked),
     )
-    predicted = predict(manifests, recipe, plan, Size.parse("32x32"), BATCH)
+    predicted = predict(manifests, recipe, parameters, Size.parse("32x32"), BATCH)
     keys = [*workspace.fresh.values(), *workspace.frozen.values(), *session._spare.values()]
     assert predicted.keys_values == sum(tensor.nbytes for tensor in keys) > 0
     others = [*(getattr(workspace.state, name) for name in STATE), *workspace.sides.values()]

@@ -9,7 +9,7 @@ from function_engine import Tampered
 
 from hybridstitch import Failure, HybridStitch, HybridStitchError, Picture
 from hybridstitch.method.settings import settings_from
-from hybridstitch.pairs.plans import make_plan
+from hybridstitch.pairs.parameters import make_parameters
 from hybridstitch.runtime.health import Health
 from hybridstitch.runtime.pictures import encode_png, read_metadata
 from hybridstitch.runtime.result import settings_of
@@ -68,7 +68,7 @@ def test_adaptive_switching_draws_the_same_alone_or_among_others(pipe):
     settings = {"steps": 8, "adaptive": 0.2}
     together = pipe(PROMPTS[:2], seed=5, **settings)
     alone = pipe(PROMPTS[1], seed=6, **settings)
-    assert alone.pictures[0].plan == together.pictures[1].plan
+    assert alone.pictures[0].parameters == together.pictures[1].parameters
     assert same(alone.images[0], together.images[1])
 
 
@@ -108,7 +108,7 @@ def test_a_picture_says_how_it_was_made_and_can_be_drawn_again_from_it(pipe, tmp
     plan = settings_from(made)
     again = pipe(made["prompt"], negative_prompt=made["negative_prompt"], seed=made["seed"], size=made["size"], **plan)
     assert again.images[0].tobytes() == picture.image.tobytes()
-    assert make_plan(pipe.recipe, made["method"], **plan) == picture.plan
+    assert make_parameters(pipe.recipe, made["method"], **plan) == picture.parameters
 
 
 @pytest.mark.parametrize(

@@ -12,12 +12,12 @@ from hybridstitch.cli import main
 from hybridstitch.engines.builders.pair import build_pair
 from hybridstitch.engines.executors.split_engine import SplitEngine
 from hybridstitch.engines.open import BuiltPair
-from hybridstitch.method.settings import PlanSettings
+from hybridstitch.method.settings import SamplingSettings
 from hybridstitch.pairs.recipe import Recipe
 from hybridstitch.verify.pair import verify_pair
 
 PROMPT = "a large plain green heart on a grey background"
-QUICK: PlanSettings = {"steps": 6, "large_steps": 2, "hybrid_steps": 2}
+QUICK: SamplingSettings = {"steps": 6, "large_steps": 2, "hybrid_steps": 2}
 SIZES = ("128x128", "160x96", "96x160")
 
 
@@ -73,7 +73,7 @@ def test_of_another_size_than_the_last_one_no_plan_stays_open(recipe, engines):
         assert isinstance(large, SplitEngine)
         assert isinstance(decoder, SplitEngine)
         assert (list(large._engines), list(decoder._engines)) == (["large@160x96"], ["vae_decoder@160x96"])
-        more: PlanSettings = {**QUICK, "mask_ratio": 0.5}
+        more: SamplingSettings = {**QUICK, "mask_ratio": 0.5}
         split(PROMPT, size="160x96", **more)
         assert list(large._engines) == ["large@160x96"]
         assert len(split._workspaces) == 2

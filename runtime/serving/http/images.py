@@ -89,8 +89,8 @@ async def _resolve(service: Draws, body: ImageFields) -> list[Wanted]:
         first = await run_in_threadpool(service.resolve, body.prompt, seed=seed, **given, **body.settings())
     except HybridStitchError as error:
         raise of_admission(error) from None
-    if body.include_mask and not first.plan.has_hybrid:
-        message = f"include_mask: method {first.plan.method!r} with these steps has no hybrid stage, so no mask"
+    if body.include_mask and not first.parameters.has_hybrid:
+        message = f"include_mask: method {first.parameters.method!r} with these steps has no hybrid stage, so no mask"
         raise ApiError("invalid_value", message, "include_mask")
     return [replace(first, seed=seed + k) for k in range(images)]
 
@@ -98,7 +98,7 @@ async def _resolve(service: Draws, body: ImageFields) -> list[Wanted]:
 def _note(request: Request, front: Front, wanted: list[Wanted]) -> None:
     """What the log line says of a request."""
     first = wanted[0]
-    fields = {"n": len(wanted), "seed": first.seed, "size": str(first.size), "plan": first.plan.as_dict()}
+    fields = {"n": len(wanted), "seed": first.seed, "size": str(first.size), "parameters": first.parameters.as_dict()}
     if front.log_prompts:
         fields |= {"prompt": first.prompt, "negative_prompt": first.negative_prompt}
     request.state.log.update(fields)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from hybridstitch.method.settings import METHODS, OFF, SETTINGS, settings_of_method
-from hybridstitch.pairs.plans import make_plan
+from hybridstitch.pairs.parameters import make_parameters
 from hybridstitch.pairs.recipe import Recipe
 
 from .names import http_name, over_http
@@ -32,6 +32,6 @@ def describe(recipe: Recipe, created: int) -> dict[str, Any]:
 
 
 def _defaults(recipe: Recipe, method: str) -> dict[str, Any]:
-    plan = make_plan(recipe, method).as_dict()
-    own = {name: plan[name] for name in settings_of_method(method)}
+    parameters = make_parameters(recipe, method).as_dict()
+    own = {name: parameters[name] for name in settings_of_method(method)}
     return over_http({name: OFF if value is None and SETTINGS[name].off else value for name, value in own.items()})

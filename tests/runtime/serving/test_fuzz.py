@@ -70,7 +70,7 @@ def check(resolve: Any, prompt: Any, wanted: dict[str, Any]) -> None:
         assert is_one_line(refusal), refusal
     else:
         assert request.prompt == prompt
-        assert request.plan.schedule.steps <= 1000
+        assert request.parameters.schedule.steps <= 1000
 
 
 @EXAMPLES

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from hybridstitch.method.plan import Plan
+from hybridstitch.method.parameters import SamplingParameters
 from hybridstitch.method.schedule import Schedule
 from hybridstitch.method.size import Size
 from hybridstitch.runtime.request import Request
 from hybridstitch.runtime.serving.queue import Batch, Entry, Queue
 from hybridstitch.serving import QueueFull, Ticket
 
-REQUEST = Request("a star", "", 0, Size(128, 128), Plan("large", Schedule(4, 4, 4), guidance=1.0))
+REQUEST = Request("a star", "", 0, Size(128, 128), SamplingParameters("large", Schedule(4, 4, 4), guidance=1.0))
 
 
 def waiting(*keys: str, sizes=(1, 2, 4), limit=16, max_delay=1.0) -> tuple[Queue, list[Ticket]]:

@@ -25,7 +25,7 @@ def test_a_prompt_alone_gives_one_picture_as_the_recipe_says(client, double):
     assert answer.status_code == 200
     assert image_of(answer.json()["data"][0]["b64_json"]).size == (128, 128)
     assert (answer.json()["size"], answer.json()["output_format"]) == ("128x128", "png")
-    assert double.taken[0].plan.schedule.steps == 12
+    assert double.taken[0].parameters.schedule.steps == 12
 
 
 def test_n_pictures_have_seeds_that_follow_each_other(client, double):
@@ -103,7 +103,7 @@ def test_every_setting_of_the_method_reaches_the_plan(client, double):
     assert given.keys() == SETTINGS.keys()
     body = {HTTP_NAMES.get(name, name): value for name, value in given.items()}
     assert client.post(URL, json={"prompt": "a star", "method": "hybrid", **body}).status_code == 200
-    assert double.taken[0].plan.as_dict() == {"method": "hybrid", **given, "adaptive": None}
+    assert double.taken[0].parameters.as_dict() == {"method": "hybrid", **given, "adaptive": None}
 
 
 def test_what_means_nothing_here_is_accepted_whatever_it_holds(client):

@@ -26,7 +26,7 @@ def test_a_request_has_one_line_that_says_what_became_of_it(client, lines):
     drawn, refused, astray = lines()
     assert (drawn["event"], drawn["status"], drawn["n"], drawn["seed"]) == ("request", 200, 2, 5)
     assert drawn["id"] == answer.headers["x-request-id"]
-    assert drawn["plan"]["steps"] == 3
+    assert drawn["parameters"]["steps"] == 3
     assert (refused["status"], refused["code"]) == (400, "invalid_value")
     assert (astray["path"], astray["code"]) == ("/nowhere", "unknown_url")
 

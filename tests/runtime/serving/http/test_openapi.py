@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from hybridstitch.method.settings import METHODS, OFF, SETTINGS, settings_of_method
-from hybridstitch.pairs.plans import make_plan
+from hybridstitch.pairs.parameters import make_parameters
 from hybridstitch.pairs.recipe import Recipe
 from hybridstitch.runtime.serving.http.errors import ERRORS
 from hybridstitch.runtime.serving.http.names import HTTP_NAMES
@@ -66,4 +66,4 @@ def test_what_the_model_calls_a_default_is_what_is_drawn_without_it(client, meth
     theirs = {theirs: name for name, theirs in HTTP_NAMES.items()}
     given: Any = {theirs.get(name, name): value for name, value in told.items()}
     assert given.keys() == set(settings_of_method(method))
-    assert make_plan(recipe, method, **given) == make_plan(recipe, method)
+    assert make_parameters(recipe, method, **given) == make_parameters(recipe, method)

@@ -63,8 +63,8 @@ def test_the_form_has_the_settings_of_the_method_and_sends_them(ready, double):
     ready.click("#draw")
     ready.wait_for_selector("#times:not([hidden])")
     taken = double.taken[0]
-    assert (taken.seed, str(taken.size), taken.plan.schedule.steps) == (0, "160x96", 14)
-    assert (taken.plan.residual, taken.plan.score) == (None, "gap")
+    assert (taken.seed, str(taken.size), taken.parameters.schedule.steps) == (0, "160x96", 14)
+    assert (taken.parameters.residual, taken.parameters.score) == (None, "gap")
     ready.select_option("#method", "large")
     assert ready.eval_on_selector_all("#settings :is(input, select)", names) == [
         "num_inference_steps",

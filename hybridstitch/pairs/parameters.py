@@ -1,4 +1,4 @@
-"""A plan from what a run says and, for the rest, the pair's recipe."""
+"""Sampling parameters from what a run says and, for the rest, the pair's recipe."""
 
 from __future__ import annotations
 
@@ -6,20 +6,22 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Unpack
 
 from hybridstitch.method.errors import HybridStitchError, shown
-from hybridstitch.method.plan import Plan, Score, Sketch
+from hybridstitch.method.parameters import SamplingParameters, Score, Sketch
 from hybridstitch.method.schedule import Schedule
-from hybridstitch.method.settings import METHODS, OFF, SETTINGS, PlanSettings, find_setting, settings_of_method
+from hybridstitch.method.settings import METHODS, OFF, SETTINGS, SamplingSettings, find_setting, settings_of_method
 
 if TYPE_CHECKING:
-    from .recipe import Recipe  # which applies schedules, and so makes plans
+    from .recipe import Recipe  # which applies schedules, and so makes parameters
 
 STAGE_LENGTHS = {"large_steps", "hybrid_steps"}
 # Of all steps, where the recipe does not say.
 LARGE_SHARE, HYBRID_SHARE = 0.25, 0.3
 
 
-def make_plan(recipe: Recipe, method: str | None = None, **settings: Unpack[PlanSettings]) -> Plan:
-    """A plan from what is given here and, for the rest, the recipe's defaults.
+def make_parameters(
+    recipe: Recipe, method: str | None = None, **settings: Unpack[SamplingSettings]
+) -> SamplingParameters:
+    """Sampling parameters from what is given here and, for the rest, the recipe's defaults.
 
     Stage lengths of the recipe belong to the recipe's number of steps and are scaled to `steps`. Its grid, if that has
     fewer steps than are given here, is left out, and so is its score "change" with a single large step. Stage lengths
@@ -48,7 +50,7 @@ def make_plan(recipe: Recipe, method: str | None = None, **settings: Unpack[Plan
     large, hybrid = (steps, 0) if adaptive != OFF else _stage_lengths(method, recipe, chosen, given)
     if "score" not in given and large < 2:
         chosen["score"] = Score.GAP  # the other one compares two large steps
-    return Plan(
+    return SamplingParameters(
         method=method,  # type: ignore[arg-type]
         schedule=Schedule(
             steps=steps,

@@ -1,28 +1,28 @@
-"""Plans: the recipe's defaults, what overrides them, and what is refused."""
+"""Sampling parameters: the recipe's defaults, what overrides them, and what is refused."""
 
 import pytest
 
 from hybridstitch.method.errors import HybridStitchError
-from hybridstitch.method.plan import Score
+from hybridstitch.method.parameters import Score
 from hybridstitch.method.schedule import Stage
 from hybridstitch.method.settings import METHODS, settings_from
-from hybridstitch.pairs.plans import make_plan
+from hybridstitch.pairs.parameters import make_parameters
 from hybridstitch.pairs.recipe import Recipe
 
 DEMO = Recipe.load("demo")
 
 
 def test_the_recipe_gives_what_is_not_said():
-    plan = make_plan(DEMO)
+    parameters = make_parameters(DEMO)
     settings = DEMO.settings("hybrid")
-    assert plan.method == DEMO.defaults.method
-    assert plan.schedule.steps == settings["steps"]
-    assert plan.schedule.large_until == settings["large_steps"]
-    assert plan.guidance == DEMO.defaults.guidance
+    assert parameters.method == DEMO.defaults.method
+    assert parameters.schedule.steps == settings["steps"]
+    assert parameters.schedule.large_until == settings["large_steps"]
+    assert parameters.guidance == DEMO.defaults.guidance
 
 
 def test_stage_lengths_scale_with_the_number_of_steps():
-    full, half = make_plan(DEMO), make_plan(DEMO, steps=make_plan(DEMO).schedule.steps // 2)
+    full, half = make_parameters(DEMO), make_parameters(DEMO, steps=make_parameters(DEMO).schedule.steps // 2)
     assert half.schedule.large_until == pytest.approx(full.schedule.large_until / 2, abs=0.51)
     assert half.schedule.hybrid_until == pytest.approx(full.schedule.hybrid_until / 2, abs=1.01)
 
@@ -35,66 +35,68 @@ def held_in_12_steps() -> Recipe:
 
 def test_a_method_may_have_steps_of_its_own():
     recipe = held_in_12_steps()
-    assert make_plan(recipe).schedule.steps == 12
-    assert make_plan(recipe, "large").schedule.steps == DEMO.defaults.steps
+    assert make_parameters(recipe).schedule.steps == 12
+    assert make_parameters(recipe, "large").schedule.steps == DEMO.defaults.steps
 
 
 @pytest.mark.parametrize(("steps", "grid"), [(6, 28), (28, 28), (29, 0), (100, 0)])
 def test_a_recipes_grid_that_has_fewer_steps_than_a_run_asks_for_is_left_out(steps, grid):
-    schedule = make_plan(held_in_12_steps(), steps=steps).schedule
+    schedule = make_parameters(held_in_12_steps(), steps=steps).schedule
     assert (schedule.steps, schedule.grid) == (steps, grid)
     with pytest.raises(HybridStitchError, match="grid must be 0 or at least the steps, 29, not 28"):
-        make_plan(held_in_12_steps(), steps=29, grid=28)
+        make_parameters(held_in_12_steps(), steps=29, grid=28)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3, 4, 12, 30])
 def test_a_score_that_compares_two_large_steps_gets_them_in_any_number_of_steps(steps):
-    schedule = make_plan(held_in_12_steps(), steps=steps).schedule
+    schedule = make_parameters(held_in_12_steps(), steps=steps).schedule
     assert schedule.large_until >= min(2, steps)
     assert schedule.hybrid_until == steps
 
 
 def test_a_recipes_score_that_one_large_step_cannot_have_is_left_out_and_a_runs_own_is_refused():
-    assert make_plan(held_in_12_steps(), large_steps=2).score is Score.CHANGE
-    assert make_plan(held_in_12_steps(), large_steps=1).score is Score.GAP
+    assert make_parameters(held_in_12_steps(), large_steps=2).score is Score.CHANGE
+    assert make_parameters(held_in_12_steps(), large_steps=1).score is Score.GAP
     with pytest.raises(HybridStitchError, match="score 'change' compares two large steps"):
-        make_plan(held_in_12_steps(), large_steps=1, score="change")
+        make_parameters(held_in_12_steps(), large_steps=1, score="change")
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3, 5])
 def test_defaults_fit_any_number_of_steps(steps):
     for method in ("hybrid", "large", "small", "srdiffusion", "t-stitch"):
-        assert make_plan(DEMO, method, steps=steps).schedule.steps == steps
+        assert make_parameters(DEMO, method, steps=steps).schedule.steps == steps
 
 
 def test_every_method_is_a_plan_of_the_same_sampler():
     def stages(method):
-        schedule = make_plan(DEMO, method).schedule
+        schedule = make_parameters(DEMO, method).schedule
         return [schedule.stage(step) for step in (0, schedule.steps // 2, schedule.steps - 1)]
 
     assert stages("large") == [Stage.LARGE] * 3
     assert stages("small") == [Stage.SMALL] * 3
     assert stages("srdiffusion")[::2] == [Stage.LARGE, Stage.SMALL]
     assert stages("t-stitch")[::2] == [Stage.SMALL, Stage.LARGE]
-    assert make_plan(DEMO, "hybrid").has_hybrid
-    assert not make_plan(DEMO, "srdiffusion").has_hybrid
+    assert make_parameters(DEMO, "hybrid").has_hybrid
+    assert not make_parameters(DEMO, "srdiffusion").has_hybrid
 
 
 def test_off_means_the_papers_method():
-    assert make_plan(DEMO, residual="off").residual is None
-    assert make_plan(DEMO, residual=2).residual == 2
-    assert make_plan(DEMO, "srdiffusion").residual is None
+    assert make_parameters(DEMO, residual="off").residual is None
+    assert make_parameters(DEMO, residual=2).residual == 2
+    assert make_parameters(DEMO, "srdiffusion").residual is None
 
 
 def test_a_plan_can_be_made_again_from_its_report():
-    plan = make_plan(DEMO, steps=20, large_steps=3, hybrid_steps=9, score="change", residual="off", refresh_every=4)
-    assert make_plan(DEMO, "hybrid", **settings_from(plan.as_dict())) == plan
+    parameters = make_parameters(
+        DEMO, steps=20, large_steps=3, hybrid_steps=9, score="change", residual="off", refresh_every=4
+    )
+    assert make_parameters(DEMO, "hybrid", **settings_from(parameters.as_dict())) == parameters
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_so_can_the_plan_of_every_method(method):
-    plan = make_plan(DEMO, method, steps=11)
-    assert make_plan(DEMO, method, **settings_from(plan.as_dict())) == plan
+    parameters = make_parameters(DEMO, method, steps=11)
+    assert make_parameters(DEMO, method, **settings_from(parameters.as_dict())) == parameters
 
 
 @pytest.mark.parametrize(
@@ -130,7 +132,7 @@ def test_so_can_the_plan_of_every_method(method):
 )
 def test_bad_settings_are_refused_in_one_line(settings, words):
     with pytest.raises(HybridStitchError, match=words) as caught:
-        make_plan(DEMO, **settings)
+        make_parameters(DEMO, **settings)
     assert "\n" not in str(caught.value)
 
 

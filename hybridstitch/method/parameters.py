@@ -1,4 +1,4 @@
-"""A plan: everything about a run that is not the prompt, the seed or the size."""
+"""Sampling parameters: everything about a run that is not the prompt, the seed or the size."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .settings import SETTINGS, Method, Score, Sketch
 
 
 @dataclass(frozen=True)
-class Plan:
+class SamplingParameters:
     """A method with its settings.
 
     schedule: the stage of each step. With `adaptive` it starts as large only, and the sampler ends its stages.
@@ -49,7 +49,7 @@ class Plan:
         return self.schedule.has_hybrid or (self.adaptive is not None and self.method == "hybrid")
 
     def as_dict(self) -> dict[str, Any]:
-        """The plan as JSON: flat, every setting by its name, and enough to make it again (`settings_from`)."""
+        """As JSON: flat, every setting by its name, and enough to make it again (`settings_from`)."""
         return {"method": self.method, **self.schedule.as_settings(), **self._own()}
 
     def _own(self) -> dict[str, Any]:
