@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import Any, Protocol, Unpack
 
 from hybridstitch.method.errors import HybridStitchError, shown
 from hybridstitch.method.parameters import SamplingParameters, Score, Sketch
 from hybridstitch.method.schedule import Schedule
 from hybridstitch.method.settings import METHODS, OFF, SETTINGS, SamplingSettings, find_setting, settings_of_method
 
-if TYPE_CHECKING:
-    from .recipe import Recipe  # which applies schedules, and so makes parameters
-
 STAGE_LENGTHS = {"large_steps", "hybrid_steps"}
 # Of all steps, where the recipe does not say.
 LARGE_SHARE, HYBRID_SHARE = 0.25, 0.3
 
 
+class MethodDefaults(Protocol):
+    """What a recipe says of methods: the one that is taken by default, and each one's settings, steps among them."""
+
+    @property
+    def default_method(self) -> str: ...
+
+    def settings(self, method: str) -> Mapping[str, Any]: ...
+
+
 def make_parameters(
-    recipe: Recipe, method: str | None = None, **settings: Unpack[SamplingSettings]
+    recipe: MethodDefaults, method: str | None = None, **settings: Unpack[SamplingSettings]
 ) -> SamplingParameters:
     """Sampling parameters from what is given here and, for the rest, the recipe's defaults.
 
@@ -30,7 +36,7 @@ def make_parameters(
     Raises:
         HybridStitchError: an unknown method, a setting that this method does not have, or a value out of range.
     """
-    method = recipe.defaults.method if method is None else method
+    method = recipe.default_method if method is None else method
     if not isinstance(method, str) or method not in METHODS:
         raise HybridStitchError(f"unknown method {shown(method)}; known: {', '.join(METHODS)}", parameter="method")
     given = _checked(method, settings)
@@ -83,7 +89,9 @@ def _checked(method: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     return given
 
 
-def _stage_lengths(method: str, recipe: Recipe, chosen: Mapping[str, Any], given: Mapping[str, Any]) -> tuple[int, int]:
+def _stage_lengths(
+    method: str, recipe: MethodDefaults, chosen: Mapping[str, Any], given: Mapping[str, Any]
+) -> tuple[int, int]:
     """Lengths of the large and the hybrid stage, in steps."""
     steps = chosen["steps"]
     if method in ("large", "small"):

@@ -28,7 +28,8 @@ from hybridstitch.method.size import Size
 
 from .hub import fetch_checkpoint
 from .lookalikes import describe_file
-from .schedule_file import apply_schedule, read_schedule
+from .parameters import STAGE_LENGTHS, make_parameters
+from .schedule_file import ScheduleFile, read_schedule, scheduled_settings
 
 Role = Literal["large", "small"]
 Dtype = Literal["float32", "float16", "bfloat16"]
@@ -102,7 +103,7 @@ class Recipe(_Strict):
     argument: str = Field(default="", exclude=True)
     """What names this recipe on the command line: its name, or its file as it was given."""
     scheduled: dict[str, Any] | None = Field(default=None, exclude=True)
-    """All settings of `defaults.method`, where a schedule gave them: see `apply_schedule`."""
+    """All settings of `defaults.method`, where a schedule gave them: see `with_schedule`."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -115,15 +116,16 @@ class Recipe(_Strict):
                 if name not in own:
                     raise ValueError(f"methods.{method} has no setting {name!r}; its settings: {', '.join(own)}")
                 settings[name] = SETTINGS[name].checked(value)
-            steps = settings.get("steps", self.defaults.steps)
-            if settings.get("large_steps", 0) + settings.get("hybrid_steps", 0) > steps:
-                whose = f"methods.{method}.steps" if "steps" in settings else "defaults.steps"
-                raise ValueError(
-                    f"methods.{method}: large_steps and hybrid_steps do not fit into {whose}, which is {steps}"
-                )
-            if 0 < settings.get("grid", 0) < steps:
-                raise ValueError(f"methods.{method}: grid must be 0 or at least the steps, {steps}")
+            lengths: Any = {name: value for name, value in settings.items() if name in STAGE_LENGTHS}
+            try:
+                make_parameters(self, method, **lengths)
+            except HybridStitchError as error:
+                raise ValueError(f"methods.{method}: {error}") from None
         return self
+
+    @property
+    def default_method(self) -> str:
+        return self.defaults.method
 
     def settings(self, method: str) -> dict[str, Any]:
         """What a run of a method uses unless it is told otherwise: steps, guidance, and what else is said of it."""
@@ -163,7 +165,19 @@ class Recipe(_Strict):
             raise HybridStitchError(f"pair recipe {path}: {first_problem(error)}") from None
         if schedule is None and recipe.schedule is not None:
             schedule = recipe.folder / recipe.schedule
-        return recipe if schedule is None else apply_schedule(recipe, read_schedule(Path(str(schedule))))
+        return recipe if schedule is None else recipe.with_schedule(read_schedule(Path(str(schedule))))
+
+    def with_schedule(self, schedule: ScheduleFile) -> Self:
+        """This recipe with a schedule's method as its default, and the schedule's settings as that method's.
+
+        Other methods keep the recipe's settings, steps and guidance included.
+
+        Raises:
+            HybridStitchError: see `scheduled_settings`.
+        """
+        settings = scheduled_settings(schedule, self, self.name, self.argument)
+        defaults = self.defaults.model_copy(update={"method": schedule.method})
+        return self.model_copy(update={"defaults": defaults, "scheduled": settings})
 
     def checkpoint(self, role: Role) -> Path:
         """The folder of the large or the small checkpoint, in diffusers' layout.

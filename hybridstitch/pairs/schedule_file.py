@@ -20,15 +20,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.method.settings import METHODS, OFF, SETTINGS, settings_from
 
-from .parameters import make_parameters
-
-if TYPE_CHECKING:
-    from .recipe import Recipe  # which reads these files
+from .parameters import MethodDefaults, make_parameters
 
 FACTS = "tuned"
 KEYS = ("method", *SETTINGS, FACTS)
@@ -76,19 +73,20 @@ def read_schedule(path: Path) -> ScheduleFile:
     return ScheduleFile(path, method, settings, tuned)
 
 
-def apply_schedule(recipe: Recipe, schedule: ScheduleFile) -> Recipe:
-    """The recipe with this method as its default, and the schedule's settings as that method's.
+def scheduled_settings(schedule: ScheduleFile, recipe: MethodDefaults, pair: str, argument: str) -> dict[str, Any]:
+    """All settings of the schedule's method: its own and, for the rest, the recipe's.
 
-    Other methods keep the recipe's settings, steps and guidance included.
+    Args:
+        pair: the recipe's name. argument: what names it on the command line.
 
     Raises:
         HybridStitchError: a schedule that was tuned for another pair, or settings that do not go together.
     """
-    pair = schedule.tuned.get("pair", recipe.name)
-    if pair != recipe.name:
+    tuned_for = schedule.tuned.get("pair", pair)
+    if tuned_for != pair:
         raise HybridStitchError(
-            f"schedule {schedule.path} was tuned for pair {pair!r:.100}, not for {recipe.name!r}; tune one for it: "
-            f"hybridstitch-trt tune --pair {recipe.argument or recipe.name}"
+            f"schedule {schedule.path} was tuned for pair {tuned_for!r:.100}, not for {pair!r}; tune one for it: "
+            f"hybridstitch-trt tune --pair {argument or pair}"
         )
     try:
         parameters = make_parameters(recipe, schedule.method, **schedule.settings)
@@ -99,8 +97,7 @@ def apply_schedule(recipe: Recipe, schedule: ScheduleFile) -> Recipe:
         given: dict[str, Any] = {**schedule.settings, "adaptive": OFF}
         fixed = make_parameters(recipe, schedule.method, **given)
         settings = {**settings_from(fixed.as_dict()), "adaptive": parameters.adaptive}
-    defaults = recipe.defaults.model_copy(update={"method": schedule.method})
-    return recipe.model_copy(update={"defaults": defaults, "scheduled": settings})
+    return settings
 
 
 def write_schedule(schedule: ScheduleFile, comment: str = "") -> None:

@@ -11,7 +11,7 @@ from hybridstitch.engines.backends import find_backend
 from hybridstitch.engines.open import FoundPair, find_pair
 from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.pairs.recipe import Recipe
-from hybridstitch.pairs.schedule_file import ScheduleFile, apply_schedule, read_schedule
+from hybridstitch.pairs.schedule_file import ScheduleFile, read_schedule
 from hybridstitch.runtime.prompts import Tokenizers, encoder_length
 from hybridstitch.runtime.request import Requests
 
@@ -107,11 +107,9 @@ def scheduled_recipe(options: Options, config: dict[str, Any]) -> Recipe:
     """The pair's recipe with the schedule of `schedule_config`.
 
     Raises:
-        HybridStitchError: see `apply_schedule`.
+        HybridStitchError: see `scheduled_settings`.
     """
     recipe, content = Recipe.load(options.pair), config["schedule"]
-    return (
-        recipe
-        if content is None
-        else apply_schedule(recipe, ScheduleFile(**{**content, "path": Path(content["path"])}))
-    )
+    if content is None:
+        return recipe
+    return recipe.with_schedule(ScheduleFile(**{**content, "path": Path(content["path"])}))
