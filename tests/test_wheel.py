@@ -34,10 +34,16 @@ def test_only_one_package_lands_in_site_packages_and_it_carries_the_demo_pair(wh
     for part in ("hybridstitch/runtime/pipeline.py", "hybridstitch/verify/pair.py", "hybridstitch/pairs/demo.toml"):
         assert part in names
     assert "hybridstitch/pairs/demo/large/model_index.json" in names
-    for part in ("CMakeLists.txt", "include/hybridstitch/runtime.hpp", "src/runtime.cpp", "example/server.cpp"):
+    for part in (
+        "CMakeLists.txt",
+        "cmake/version.cmake",
+        "include/hybridstitch/runtime.hpp",
+        "src/runtime.cpp",
+        "example/server.cpp",
+    ):
         assert f"hybridstitch/runtime/cpp/{part}" in names
     page = {path.name for path in (ROOT / "runtime/serving/http/page").iterdir()}
-    assert {f"hybridstitch/runtime/serving/http/page/{name}" for name in page} <= names
+    assert {f"hybridstitch/runtime/serving/http/page/{name}" for name in page} <= set(names)
     assert wheel.stat().st_size < 24e6
 
 

@@ -133,6 +133,16 @@ void throw_raised() {
     throw Error(name + ": " + message);
 }
 
+std::string another_python() {
+    const std::string found = Py_GetVersion();  // such as "3.11.7 (main, ...)"
+    const std::string version = found.substr(0, found.find(' '));
+    if (version == PY_VERSION) {
+        return {};
+    }
+    return "; the loader found the libpython of Python " + version + ", and this library was built with " PY_VERSION
+           ": put the folder of that one's libpython into LD_LIBRARY_PATH";
+}
+
 std::string to_string(PyObject* text) {
     if (text == Py_None) {
         return {};

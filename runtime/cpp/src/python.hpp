@@ -37,6 +37,9 @@ Ref checked(PyObject* object);
 // Throws the exception that Python has raised: one of ours by its name, else Error.
 [[noreturn]] void throw_raised();
 
+// What to add to a failed start: that the loader found the libpython of another build than this library's; else empty.
+std::string another_python();
+
 // str as UTF-8; None: empty.
 std::string to_string(PyObject* text);
 

@@ -175,7 +175,7 @@ Service::Service(const Options& options) : state_(std::make_unique<State>()) {
                                 options.backend.c_str(), options.device.c_str(), options.threads, options.max_queue,
                                 options.max_batch, options.max_delay.count(), options.warm_up ? Py_True : Py_False)));
     } catch (const Error& error) {
-        throw StartError(error.what());
+        throw StartError(error.what() + another_python());
     }
 }
 

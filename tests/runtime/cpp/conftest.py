@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[3]
+LOADER = {"LD_LIBRARY_PATH": str(sysconfig.get_config_var("LIBDIR"))}
+"""For a program with the installed library, which does not say where this Python's own library is."""
 
 
 def call(*words: object, **options) -> str:
@@ -36,7 +38,7 @@ def compiled(tmp_path_factory) -> Path:
     missing += [str(header) for header in headers if not header.exists()]
     if missing:
         pytest.skip(f"no {', '.join(missing)}: apt-get install cmake g++ pkgconf libcpp-httplib-dev python3-dev")
-    options = ("-DHYBRIDSTITCH_EXAMPLE=ON", f"-DPython3_EXECUTABLE={sys.executable}")
+    options = ("-DHYBRIDSTITCH_EXAMPLE=ON", "-DHYBRIDSTITCH_WERROR=ON", f"-DPython3_EXECUTABLE={sys.executable}")
     return build(ROOT / "runtime" / "cpp", tmp_path_factory.mktemp("cpp"), *options)
 
 

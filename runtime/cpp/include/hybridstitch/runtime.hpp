@@ -12,42 +12,45 @@
 #include <string>
 #include <vector>
 
+#include "hybridstitch/export.hpp"
+#include "hybridstitch/version.hpp"
+
 namespace hybridstitch {
 
 // What goes wrong: what() is one line that says what it was, what is allowed and what to do.
-class Error : public std::runtime_error {
+class HYBRIDSTITCH_API Error : public std::runtime_error {
     using std::runtime_error::runtime_error;
 };
 // No Python environment, none that fits, or engines that are missing, damaged or of another machine.
-class StartError : public Error {
+class HYBRIDSTITCH_API StartError : public Error {
     using Error::Error;
 };
 // A request that cannot be drawn, told before anything runs: a server answers 400.
-class InvalidRequest : public Error {
+class HYBRIDSTITCH_API InvalidRequest : public Error {
     using Error::Error;
 };
 // Not now: a server answers 503.
-class Unavailable : public Error {
+class HYBRIDSTITCH_API Unavailable : public Error {
     using Error::Error;
 };
 // As many requests wait as may.
-class QueueFull : public Unavailable {
+class HYBRIDSTITCH_API QueueFull : public Unavailable {
     using Unavailable::Unavailable;
 };
 // The service is closing or closed.
-class Closed : public Unavailable {
+class HYBRIDSTITCH_API Closed : public Unavailable {
     using Unavailable::Unavailable;
 };
 // Request::timeout passed before the picture was there (408).
-class TimedOut : public Error {
+class HYBRIDSTITCH_API TimedOut : public Error {
     using Error::Error;
 };
 // Ticket::cancel was called.
-class Cancelled : public Error {
+class HYBRIDSTITCH_API Cancelled : public Error {
     using Error::Error;
 };
 // This picture went wrong, such as one with NaN in it (500). Others drawn beside it are fine.
-class NotDrawn : public Error {
+class HYBRIDSTITCH_API NotDrawn : public Error {
     using Error::Error;
 };
 
@@ -97,7 +100,7 @@ struct Progress {
 using OnProgress = std::function<void(const Progress&)>;
 
 // One request on its way; copies are of the same request. Dropping it cancels nothing.
-class Ticket {
+class HYBRIDSTITCH_API Ticket {
 public:
     // Both throw TimedOut, Cancelled, Closed, NotDrawn, Error, or what OnProgress threw. May be called again.
     Image wait() const;
@@ -106,7 +109,7 @@ public:
     void cancel() const;  // takes effect between two steps, or at once while it waits; idempotent
     bool done() const;
 
-    struct State;
+    struct __attribute__((visibility("hidden"))) State;
 
 private:
     friend class Service;
@@ -115,7 +118,7 @@ private:
 };
 
 // A pair of models, loaded: one for each device, for all threads.
-class Service {
+class HYBRIDSTITCH_API Service {
 public:
     // Starts Python where it does not run yet (one environment a process), loads the engines and warms up.
     // Throws StartError.
