@@ -33,6 +33,7 @@ class Double:
         self.go.set()
         self.observer: Observer | None = None
         self.problem: str | None = None
+        self.lost: str | None = None
         self.broken: set[str] = set()
         self.taken: list[Request] = []
         self.tickets: list[Ticket] = []
@@ -42,7 +43,7 @@ class Double:
 
     @property
     def ready(self) -> bool:
-        return self.problem is None
+        return self.problem is None and self.lost is None
 
     @property
     def waiting(self) -> int:

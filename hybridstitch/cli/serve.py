@@ -8,7 +8,7 @@ import sys
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.pairs.recipe import Recipe
@@ -29,6 +29,9 @@ from .arguments import (
 )
 from .build import version
 from .run import quiet
+
+if TYPE_CHECKING:
+    from hybridstitch.runtime.serving.device_loss import OnLost
 
 NEEDED = ("fastapi", "uvicorn", "prometheus_client")
 
@@ -152,7 +155,7 @@ def serve(arguments: argparse.Namespace) -> int | None:
     return None
 
 
-def _load(pair: str, *, threads: int | None, backend: str, **options: Any) -> Any:
+def _load(pair: str, on_lost: OnLost, *, threads: int | None, backend: str, **options: Any) -> Any:
     """Load a service. Say first if the engines' threads, as many as there are cores, will wait for others."""
     from hybridstitch.engines.cores import current_load, physical_cores
     from hybridstitch.runtime.serving.http.logs import log
@@ -161,7 +164,7 @@ def _load(pair: str, *, threads: int | None, backend: str, **options: Any) -> An
     load = current_load() if threads is None and backend == "onnxruntime" else None
     if load is not None and (advice := load.advice(physical_cores())):
         log("busy", level=logging.WARNING, load=load.average, advice=advice)
-    return Service.load(pair, threads=threads, backend=backend, **options)
+    return Service.load(pair, threads=threads, backend=backend, on_lost=on_lost, **options)
 
 
 def keep_serving(arguments: argparse.Namespace) -> int:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 
-from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.method.schedule import Stage
 from hybridstitch.runtime.drawing import Drawing
 from hybridstitch.runtime.pipeline import HybridStitch
@@ -16,8 +14,6 @@ from .errors import NotDrawn, ServingError
 from .queue import Batch
 from .ticket import Ticket
 
-logger = logging.getLogger(__name__)
-
 Answer = Callable[[Ticket, Picture | ServingError], None]
 
 
@@ -25,8 +21,8 @@ class RunningBatch:
     """A batch under way. Those that are over are answered and stay as rows that nobody asks for; when all are over, the
     drawing is not asked for another step.
 
-    running: tickets that have no answer yet. drawn: whether it became at least one picture. problem: what went wrong
-    with the engines, when no image came out well.
+    drawn: whether it became at least one picture. problem: what went wrong with the engines, when no image came out
+    well.
     """
 
     def __init__(self, pipe: HybridStitch, batch: Batch, answer: Answer, between: Callable[[], None]) -> None:
@@ -37,24 +33,22 @@ class RunningBatch:
         """
         self._pipe, self._answer, self._between = pipe, answer, between
         self._tickets, self._images = batch.tickets, batch.images
-        self.running = list(batch.tickets)
+        self._running = list(batch.tickets)
         self.drawn = False
         self.problem: str | None = None
 
     def draw(self, watch: Stopwatch) -> None:
-        """Draw to the end, or until nobody is left; every ticket is answered."""
+        """Draw to the end, or until nobody is left; every ticket is answered.
+
+        Raises:
+            Exception: whatever the engines raise; tickets that were left then have no answer.
+        """
         requests = [ticket.request for ticket in self._tickets]
         requests += requests[-1:] * (self._images - len(requests))
-        try:
-            with self._pipe.drawing(requests, watch) as drawing:
-                self._step_through(drawing)
-                outcomes = drawing.finish() if self.running else []
-            self._finish(outcomes[: len(self._tickets)])
-        except HybridStitchError as error:
-            self._fail(str(error))
-        except Exception as error:  # whatever an engine raises is told to those who wait for it
-            logger.exception("a batch of %d failed", self._images)
-            self._fail(f"the engines failed: {' '.join(str(error).split()) or type(error).__name__}")
+        with self._pipe.drawing(requests, watch) as drawing:
+            self._step_through(drawing)
+            outcomes = drawing.finish() if self._running else []
+        self._finish(outcomes[: len(self._tickets)])
 
     def _step_through(self, drawing: Drawing) -> None:
         self._tell(drawing, 0, drawing.batch[0].parameters.schedule.stage(0))
@@ -65,14 +59,14 @@ class RunningBatch:
 
     def _any_left(self) -> bool:
         """Answer those that were cancelled or are out of time; whether there are others."""
-        for ticket in list(self.running):
+        for ticket in list(self._running):
             if (why := ticket.verdict()) is not None:
                 self._end(ticket, why)
-        return bool(self.running)
+        return bool(self._running)
 
     def _tell(self, drawing: Drawing, step: int, stage: Stage) -> None:
-        previews = drawing.preview() if any(ticket.wants_preview(step) for ticket in self.running) else None
-        for ticket in list(self.running):
+        previews = drawing.preview() if any(ticket.wants_preview(step) for ticket in self._running) else None
+        for ticket in list(self._running):
             preview = previews[self._tickets.index(ticket)] if previews and ticket.wants_preview(step) else None
             if (failure := ticket.update(step, str(stage), preview)) is not None:
                 self._end(ticket, failure)
@@ -82,14 +76,9 @@ class RunningBatch:
         self.drawn = len(errors) < len(outcomes)
         self.problem = errors[0] if errors and not self.drawn else None
         for ticket, outcome in zip(self._tickets, outcomes, strict=False):  # none, when nobody was left
-            if ticket in self.running:
+            if ticket in self._running:
                 self._end(ticket, NotDrawn(outcome.error) if isinstance(outcome, Failure) else outcome)
 
-    def _fail(self, problem: str) -> None:
-        self.problem = problem
-        for ticket in list(self.running):
-            self._end(ticket, NotDrawn(problem))
-
     def _end(self, ticket: Ticket, outcome: Picture | ServingError) -> None:
-        self.running.remove(ticket)
+        self._running.remove(ticket)
         self._answer(ticket, outcome)

@@ -31,6 +31,9 @@ class Draws(Protocol):
     def problem(self) -> str | None: ...
 
     @property
+    def lost(self) -> str | None: ...
+
+    @property
     def ready(self) -> bool: ...
 
     @property

@@ -16,6 +16,7 @@ from hybridstitch.runtime.pipeline import HybridStitch
 from hybridstitch.runtime.request import Request
 from hybridstitch.runtime.result import Picture
 
+from .device_loss import OnLost
 from .observer import Observer
 from .queue import Entry, Queue
 from .sharing import Sharing
@@ -41,6 +42,7 @@ class Service:
         max_delay: float = 0.02,
         warm_up: bool = True,
         observer: Observer | None = None,
+        on_lost: OnLost | None = None,
     ) -> None:
         """Serve a pipeline, which belongs to the service from here on; see `load`."""
         self._requests = pipe.requests
@@ -53,7 +55,7 @@ class Service:
         for size in pipe.recipe.profiles.sizes if warm_up else ():
             self._sharing.warm_up(pipe, size)
         self.memory = self._predict(pipe)
-        self._worker = Worker(pipe, queue, observer)
+        self._worker = Worker(pipe, queue, observer, on_lost)
 
     @classmethod
     def load(
@@ -77,6 +79,9 @@ class Service:
             max_delay: seconds that a request waits for others to share its batch, at most (0.02).
             warm_up: whether to draw before the first request (True).
             observer: hooks for metrics.
+            on_lost: called once by the thread that draws, with why in one line, when nothing can be drawn any more: the
+                device is lost, or that thread failed. Every ticket has its answer by then. By default the log and
+                `problem` alone tell it; `device_loss.end_process` ends the process, so that another one is started.
 
         Raises:
             HybridStitchError: as `HybridStitch.load`, an option out of range, or engines that gave no picture.
@@ -166,6 +171,11 @@ class Service:
     def problem(self) -> str | None:
         """Why it is not ready, in one line."""
         return self._worker.problem
+
+    @property
+    def lost(self) -> str | None:
+        """Why it can never draw again, in one line: the device is lost, or the thread that draws failed."""
+        return self._worker.lost
 
     @property
     def ready(self) -> bool:

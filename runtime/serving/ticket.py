@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable
@@ -16,6 +17,8 @@ from hybridstitch.runtime.request import Request
 from hybridstitch.runtime.result import Picture
 
 from .errors import Cancelled, NotDrawn, ServingError, TimedOut
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -95,12 +98,16 @@ class Ticket:
         return self.future.done()
 
     def add_done_callback(self, call: Callable[[Ticket], object]) -> None:
-        """Call with this ticket once it is over: at once if it is, else from a thread of the service."""
+        """Call with this ticket once it is over: at once if it is, else from a thread of the service. What it raises is
+        logged."""
         once = [(call, self)]  # a future keeps its callbacks: one that has been called is to hold nothing
 
         def tell(_future: Future[Picture]) -> None:
             call, ticket = once.pop()
-            call(ticket)
+            try:
+                call(ticket)
+            except BaseException:  # also an exit: it must end neither the thread that draws nor the other callbacks
+                logger.exception("a ticket's callback failed")
 
         self.future.add_done_callback(tell)
 

@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
 import time
 from collections.abc import Iterable
 from typing import Any
 
+from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.runtime.pipeline import HybridStitch
 from hybridstitch.runtime.result import Picture
 from hybridstitch.runtime.timing import Stopwatch
 
 from .answering import answer, tell
 from .batch import RunningBatch
-from .errors import Closed, ServingError
+from .device_loss import OnLost, device_loss, one_line
+from .errors import Closed, NotDrawn, ServingError
 from .observer import Observer
 from .queue import Batch, Entry, Queue
 from .readiness import Readiness, draw_a_little
 from .ticket import Ticket
 
+logger = logging.getLogger(__name__)
+
 RECHECK = 5.0
 """Seconds between two self-checks of a service that is not ready and has nothing to draw."""
+
+
+class _DeviceLost(Exception):
+    """Ends the thread that draws; its words say what was lost."""
 
 
 class Worker:
@@ -29,14 +38,23 @@ class Worker:
 
     A ticket has one answer: who takes it out of the queue gives it. No answer is given under the lock, so that whoever
     waits for it may ask for anything.
+
+    What is raised while a batch is drawn fails that batch. Where the device is lost, or something is raised elsewhere,
+    the thread ends: every ticket is answered before, and `on_lost` is told.
+
+    lost: why nothing can be drawn any more, in one line.
     """
 
-    def __init__(self, pipe: HybridStitch, queue: Queue, observer: Observer | None) -> None:
+    def __init__(
+        self, pipe: HybridStitch, queue: Queue, observer: Observer | None, on_lost: OnLost | None = None
+    ) -> None:
         self.observer = observer
+        self.lost: str | None = None
+        self._on_lost = on_lost
         self._pipe, self._queue = pipe, queue
         self._changed = threading.Condition()  # guards the queue and `_closing`
         self._closing = False
-        self._batch: RunningBatch | None = None
+        self._batch: Batch | None = None
         self._readiness = Readiness()
         self._thread = threading.Thread(target=self._work, name="hybridstitch", daemon=True)
         self._thread.start()
@@ -46,7 +64,7 @@ class Worker:
         try:
             with self._changed:
                 if self._closing:
-                    raise Closed("the service is closed: it takes no more requests")
+                    raise Closed(self.lost or "the service is closed: it takes no more requests")
                 self._queue.add(entry)
                 self._changed.notify()
         except ServingError as error:
@@ -58,8 +76,8 @@ class Worker:
         """Answer a ticket that was cancelled, if it waits."""
         with self._changed:
             waited = self._queue.discard(ticket)
-        if waited:
-            self._give_up([ticket])
+        if waited and (why := ticket.verdict()) is not None:
+            self._answer(ticket, why)
 
     def close(self, *, drain: bool) -> None:
         """Finish what runs, and with `drain` what waits; then the thread ends."""
@@ -67,7 +85,7 @@ class Worker:
             self._closing = True
             left = [] if drain else self._queue.clear()
             self._changed.notify()
-        self._refuse(left)
+        self._refuse(left, "the service closed before the request's turn came")
         if threading.current_thread() is not self._thread:  # as in a callback
             self._thread.join()
 
@@ -78,11 +96,11 @@ class Worker:
     @property
     def running(self) -> int:
         batch = self._batch
-        return 0 if batch is None else len(batch.running)
+        return 0 if batch is None else sum(not ticket.done for ticket in batch.tickets)
 
     @property
     def problem(self) -> str | None:
-        return "the service is closed" if self._closing else self._readiness.problem
+        return self.lost or ("the service is closed" if self._closing else self._readiness.problem)
 
     def _work(self) -> None:
         try:
@@ -91,12 +109,32 @@ class Worker:
                     self._check_again()
                 else:
                     self._draw(batch)
-        finally:
-            with self._changed:
-                self._closing = True
-                left = self._queue.clear()
-            self._refuse(left)
+        except _DeviceLost as error:
+            self._lose(str(error))
+        except BaseException as error:  # whatever it is, nobody waits for ever
+            logger.exception("the thread that draws failed")
+            self._lose(f"the thread that draws failed: {one_line(error)}")
+        try:
             self._pipe.close()
+        except BaseException:  # a device that is lost gives nothing back
+            logger.exception("the engines were not closed")
+
+    def _lose(self, why: str) -> None:
+        """Answer everything, and tell who is to replace this process."""
+        with self._changed:
+            self.lost, self._closing = why, True
+            left = self._queue.clear()
+        if self._batch is not None:
+            left = [ticket for ticket in self._batch.tickets if not ticket.done] + left
+        self._refuse(left, f"the request was not drawn: {why}")
+        self._batch = None
+        logger.critical("no more pictures: %s", why)
+        if self._on_lost is None:
+            return
+        try:
+            self._on_lost(why)
+        except BaseException:
+            logger.exception("the service's on_lost failed")
 
     def _next(self) -> Batch | None:
         """The next batch; None: it is closed, or has nothing to do while it is not ready."""
@@ -107,7 +145,7 @@ class Worker:
                 now = time.monotonic()
                 found = self._queue.take(now, hurry=self._closing)
                 if isinstance(found, Batch):
-                    self._batch = RunningBatch(self._pipe, found, self._answer, self._sweep)
+                    self._batch = found
                     return found
                 if self._closing or now >= patience:
                     return None
@@ -116,42 +154,81 @@ class Worker:
                 self._changed.wait(None if wait == math.inf else wait)
 
     def _draw(self, batch: Batch) -> None:
-        running, watch = self._batch, Stopwatch(self._pipe.device)
-        assert running is not None
-        self._observe("began", len(batch.tickets))
-        running.draw(watch)
+        try:
+            running = RunningBatch(self._pipe, batch, self._answer, self._sweep)
+            watch = Stopwatch(self._pipe.device)
+            self._observe("began", len(batch.tickets))
+            running.draw(watch)
+        except BaseException as error:  # whatever an engine raises is told to those who wait for it
+            self._fail(batch, error)
+            return
         self._batch = None
         if running.problem is not None:
             self._readiness.failed(running.problem)
         elif running.drawn:
             self._readiness.succeeded()
-        for stage, spent in watch.finish().stages.items():
+        self._tell_times(watch)
+
+    def _fail(self, batch: Batch, error: BaseException) -> None:
+        """Answer those of a batch that are left.
+
+        Raises:
+            _DeviceLost: another batch would fail as well; nobody was answered.
+        """
+        if not isinstance(error, HybridStitchError):
+            logger.error("a batch of %d failed", batch.images, exc_info=error)
+        self._check_device(error)
+        told = isinstance(error, HybridStitchError)
+        problem = str(error) if told else f"the engines failed: {one_line(error)}"
+        for ticket in batch.tickets:
+            if not ticket.done:
+                self._answer(ticket, NotDrawn(problem))
+        self._batch = None
+        self._readiness.failed(problem)
+
+    def _tell_times(self, watch: Stopwatch) -> None:
+        """
+        Raises:
+            _DeviceLost: the device failed after the last picture.
+        """
+        try:
+            stages = watch.finish().stages
+        except BaseException as error:
+            logger.exception("a batch's times cannot be read")
+            self._check_device(error)
+            return
+        for stage, spent in stages.items():
             self._observe("stage", stage, spent.seconds)
 
     def _check_again(self) -> None:
         try:
             draw_a_little(self._pipe, self._pipe.recipe.defaults.size)
-        except Exception as error:  # whatever an engine raises
-            self._readiness.failed(str(error) or type(error).__name__)
+        except BaseException as error:  # whatever an engine raises
+            self._check_device(error)
+            self._readiness.failed(one_line(error))
         else:
             self._readiness.succeeded()
+
+    def _check_device(self, error: BaseException) -> None:
+        """
+        Raises:
+            _DeviceLost: an error says so.
+        """
+        if (why := device_loss(error, self._pipe.device)) is not None:
+            raise _DeviceLost(why) from error
 
     def _sweep(self) -> None:
         """Answer those that waited until their time was up."""
         with self._changed:
-            over = [ticket for ticket in self._queue.tickets() if ticket.verdict() is not None]
-            for ticket in over:
+            over = [(ticket, why) for ticket in self._queue.tickets() if (why := ticket.verdict()) is not None]
+            for ticket, _why in over:
                 self._queue.discard(ticket)
-        self._give_up(over)
+        for ticket, why in over:
+            self._answer(ticket, why)
 
-    def _give_up(self, tickets: Iterable[Ticket]) -> None:
+    def _refuse(self, tickets: Iterable[Ticket], why: str) -> None:
         for ticket in tickets:
-            if (why := ticket.verdict()) is not None:
-                self._answer(ticket, why)
-
-    def _refuse(self, tickets: Iterable[Ticket]) -> None:
-        for ticket in tickets:
-            self._answer(ticket, Closed("the service closed before the request's turn came"))
+            self._answer(ticket, Closed(why))
 
     def _answer(self, ticket: Ticket, outcome: Picture | ServingError) -> None:
         answer(ticket, outcome, self.observer)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -23,7 +24,7 @@ from hybridstitch.runtime.serving.service import Service
 from .call import Call
 from .config import Options
 from .failures import count_as_failed
-from .lifeline import end_with_server, hold_lifeline
+from .lifeline import end_when_done, end_with_server, hold_lifeline
 from .metrics import show_metrics
 
 RESPONDERS = 4
@@ -44,6 +45,8 @@ class TritonPythonModel:
         parameters = {key: value["string_value"] for key, value in config["parameters"].items()}
         self._decoupled = bool(config.get("model_transaction_policy", {}).get("decoupled"))
         device = f"cuda:{args['model_instance_device_id']}" if args["model_instance_kind"] == "GPU" else None
+        self._taking = threading.Lock()
+        self._responders = ThreadPoolExecutor(RESPONDERS, thread_name_prefix="respond")
         end_with_server()
         _require_arrays()
         try:
@@ -57,21 +60,22 @@ class TritonPythonModel:
                 max_queue=options.max_queue,
                 max_batch=options.max_batch,
                 max_delay=options.max_delay,
+                on_lost=self._end,
             )
             self._pair = Recipe.load(options.pair).name
         except (HybridStitchError, TypeError, ValueError) as error:
             raise pb_utils.TritonModelException(str(error)) from None
         labels = {"model": args["model_name"], "version": args["model_version"]}
         self._metrics = show_metrics(self._service, labels | {"instance": args["model_instance_name"]})
-        self._responders = ThreadPoolExecutor(RESPONDERS, thread_name_prefix="respond")
         self._let_go = hold_lifeline() if options.end_server else None
 
     def execute(self, requests: Sequence[Any]) -> list[Any] | None:
         """Take requests in; each gets its response later, or at once when it is refused, which Triton counts."""
         refusals = []
-        for request in requests:
-            call = Call(request, self._png, self._responders.submit, decoupled=self._decoupled)
-            refusals.append(call.submit(self._service, self._options.timeout))
+        with self._taking:
+            for request in requests:
+                call = Call(request, self._png, self._responders.submit, decoupled=self._decoupled)
+                refusals.append(call.submit(self._service, self._options.timeout))
         return count_as_failed(refusals, decoupled=self._decoupled)
 
     def finalize(self) -> None:
@@ -82,6 +86,11 @@ class TritonPythonModel:
             self._metrics.close()
         if self._let_go is not None:
             self._let_go()
+
+    def _end(self, problem: str) -> None:
+        """End this process, once what it has taken is answered, for the lifeline or the probe to notice."""
+        with self._taking:  # so that no request is half taken
+            end_when_done(self._responders.shutdown, problem)
 
     def _png(self, picture: Picture) -> bytes:
         return encode_png(picture.image, settings_of(picture, self._pair, self._options.backend, our_version()))

@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from hybridstitch.runtime.serving.device_loss import end_process
+
 WATCH = """
 born() { cut -d ' ' -f 22 "/proc/$1/stat" 2>/dev/null; }
 before=$(born "$1")
@@ -27,6 +29,8 @@ end "$1" KILL
 was born, since another process may have its number by then."""
 GRACE = 5
 """Seconds that other models of the server have to finish."""
+LAST_WORDS = 5.0
+"""Seconds that a model which can never draw again has to send its responses."""
 
 
 def hold_lifeline(server: int | None = None, *, grace: float = GRACE) -> Callable[[], None]:
@@ -57,3 +61,18 @@ def end_with_server(every: float = 1.0) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, name="lifeline", daemon=True).start()
+
+
+def end_when_done(send: Callable[[], object], problem: str) -> None:
+    """End this process with LOST_EXIT_CODE after its last responses, whose sending may hang or fail.
+
+    Args:
+        send: waits until they are sent. problem: why it ends.
+    """
+    last = threading.Timer(LAST_WORDS, end_process, (problem,))
+    last.daemon = True
+    last.start()
+    try:
+        send()
+    finally:
+        end_process(problem)

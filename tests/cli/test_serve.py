@@ -136,7 +136,7 @@ def test_a_busy_machine_is_told_in_the_log_before_engines_are_loaded(monkeypatch
     monkeypatch.setattr("hybridstitch.engines.cores.physical_cores", lambda: 2)
     monkeypatch.setattr("hybridstitch.runtime.serving.service.Service.load", lambda *_, **how: how)
     with caplog.at_level("INFO", "hybridstitch"):
-        assert serve._load("demo", max_queue=3, **options) == {"max_queue": 3, **options}
+        assert serve._load("demo", print, max_queue=3, **options) == {"max_queue": 3, "on_lost": print, **options}
     lines = [(record.getMessage(), record.fields["advice"]) for record in caplog.records]
     advice = (
         "the machine is busy (load 5.0 on 2 processors): an engine's threads wait for each other, and 2 may be slower "

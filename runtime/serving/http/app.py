@@ -57,8 +57,13 @@ def _add_routes(app: FastAPI, front: Front) -> None:
         front.check_model(name)
         return json_reply(front.model)
 
-    @app.get("/health", summary="Whether the process is alive")
+    @app.get(
+        "/health",
+        summary="Whether the process is alive: a new one is needed where it is not",
+        responses={503: {"model": ErrorBody}},
+    )
     async def health() -> Response:
+        front.check_alive()
         return json_reply({"status": "alive"})
 
     @app.get(

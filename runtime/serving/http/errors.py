@@ -53,7 +53,7 @@ ERRORS: dict[str, Kind] = {
     "cancelled": Kind(499, "the client went away; in the log only"),
     "not_drawn": Kind(500, "the picture went wrong: its numbers, or the engines"),
     "internal_error": Kind(500, "a bug; the log has the traceback"),
-    "not_ready": Kind(503, "the engines are loading or failing, or the server is stopping", passes=True),
+    "not_ready": Kind(503, "the engines are loading or failing or lost, or the server is stopping", passes=True),
 }
 """Every error by its code."""
 

@@ -44,6 +44,14 @@ class Front:
         self.metrics.watch(service)
         self.service = service
 
+    def check_alive(self) -> None:
+        """
+        Raises:
+            ApiError: the service can never draw again, so that this process has to be replaced.
+        """
+        if self.service is not None and self.service.lost is not None:
+            raise ApiError("not_ready", f"this process draws no more: {self.service.lost}")
+
     def check_model(self, name: str) -> None:
         """
         Raises:

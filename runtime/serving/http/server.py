@@ -13,7 +13,9 @@ from types import FrameType
 
 import uvicorn
 
+from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.runtime.serving.contract import Draws
+from hybridstitch.runtime.serving.device_loss import LOST_EXIT_CODE, OnLost, end_process, sticky_words
 
 from .app import create_app
 from .connections import MAX_HEAD, Connection, allow_connections
@@ -22,6 +24,8 @@ from .logs import log
 
 KEEP_ALIVE = 75
 """Seconds that an idle connection is kept: longer than proxies keep theirs, so that they do not meet a closed one."""
+LAST_WORDS = 5.0
+"""Seconds that a server which can never draw again has to send its answers."""
 
 
 class Server(uvicorn.Server):
@@ -63,14 +67,18 @@ def make_server(front: Front, keys: Sequence[bytes] = (), origins: Sequence[str]
 
 def serve(
     front: Front,
-    load: Callable[[], Draws],
+    load: Callable[[OnLost], Draws],
     listening: socket.socket,
     keys: Sequence[bytes] = (),
     origins: Sequence[str] = (),
 ) -> None:
     """Answer until a signal comes or loading fails; `load` runs meanwhile, and /health answers from the start.
 
-    A signal that comes while it runs ends the process here, with exit code 0.
+    A signal that comes while it runs ends the process here, with exit code 0. So does a device that is lost, with
+    LOST_EXIT_CODE, after what was taken is answered.
+
+    Args:
+        load: makes the service; it is given what to call when that can never draw again.
 
     Raises:
         HybridStitchError, or what else `load` raised.
@@ -78,11 +86,15 @@ def serve(
     allow_connections()
     server = make_server(front, keys, origins)
     host, port = listening.getsockname()[:2]
-    loader = threading.Thread(target=_load, args=(front, load, server), name="load", daemon=True)
+    lost: list[str] = []
+    loader = threading.Thread(target=_load, args=(front, load, server, lost), name="load", daemon=True)
     with server.capture_signals():  # uvicorn does so too, but later than the first of them may come
         log("listening", url=f"http://{f'[{host}]' if ':' in host else host}:{port}", pair=front.recipe.name)
         loader.start()
         server.run(sockets=[listening])
+    if lost:
+        log("lost", level=logging.CRITICAL, exit_code=LOST_EXIT_CODE, problem=lost[0])
+        end_process(lost[0])
     if front.failure is not None:
         raise front.failure
     if front.service is not None:
@@ -93,13 +105,23 @@ def serve(
         os._exit(0)
 
 
-def _load(front: Front, load: Callable[[], Draws], server: Server) -> None:
+def _load(front: Front, load: Callable[[OnLost], Draws], server: Server, lost: list[str]) -> None:
+    def on_lost(problem: str) -> None:
+        """Send the answers that there are, and end: also where a client does not read them."""
+        lost.append(problem)
+        server.should_exit = True
+        last = threading.Timer(LAST_WORDS, end_process, (problem,))
+        last.daemon = True
+        last.start()
+
     try:
-        service = load()
+        service = load(on_lost)
         _collect_what_requests_leave()
         front.open(service)
     except BaseException as error:  # whatever it is, the main thread tells it
         front.failure = error
+        if (words := sticky_words(error)) is not None and not isinstance(error, HybridStitchError):
+            on_lost(words)
         server.should_exit = True
         log("loading failed", level=logging.ERROR, error=str(error))
     else:

@@ -128,6 +128,11 @@ class RayService:
         return "the service is closed" if self._closing else None
 
     @property
+    def lost(self) -> str | None:
+        """Never: a replica that is lost is replaced."""
+        return None
+
+    @property
     def ready(self) -> bool:
         return self.problem is None
 

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.runtime.request import Request
 from hybridstitch.runtime.result import Picture
+from hybridstitch.runtime.serving.device_loss import end_process
 from hybridstitch.runtime.serving.errors import ServingError
 from hybridstitch.runtime.serving.http.order import Drawn, Order
 from hybridstitch.runtime.serving.service import Service
@@ -27,6 +28,7 @@ class Replica:
             max_queue=options.at_once,
             max_batch=options.max_batch,
             max_delay=options.max_delay,
+            on_lost=end_process,  # Ray starts another replica, and the front sends it what this one had
         )
 
     async def draw(

@@ -15,6 +15,7 @@ import ray
 from ray import serve
 
 from hybridstitch.method.errors import HybridStitchError
+from hybridstitch.runtime.serving.device_loss import OnLost
 from hybridstitch.runtime.serving.http.front import Front
 from hybridstitch.runtime.serving.http.logs import log, log_as_json
 from hybridstitch.runtime.serving.http.server import serve as answer
@@ -64,8 +65,8 @@ def _start_ray() -> None:
         raise HybridStitchError(f"Ray did not start: {' '.join(str(error).split())}") from None
 
 
-def _load(options: Options) -> RayService:
-    """The replicas' handle, once as many as there are to be at least are ready."""
+def _load(options: Options, _on_lost: OnLost) -> RayService:
+    """The replicas' handle, once as many as there are to be at least are ready. Ray replaces a replica that is lost."""
     serve.start(proxy_location="Disabled", logging_config=LOGGING)
     handle = serve.run(replicas(options), name=NAME, route_prefix=None, logging_config=LOGGING)
     return RayService.of(handle, options)

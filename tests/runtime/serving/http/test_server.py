@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[4]
 
 @pytest.mark.parametrize("error", [HybridStitchError("the large engine is not built"), RuntimeError("a bug")])
 def test_a_service_that_cannot_be_loaded_ends_it_with_what_was_wrong(error):
-    def load():
+    def load(_on_lost):
         raise error
 
     with pytest.raises(type(error), match=str(error)):
@@ -52,7 +52,7 @@ def test_what_loading_made_is_out_of_the_garbage_collector_s_sight():
             os._exit(0)
 
         threading.Thread(target=watch).start()
-        serve(front, lambda: Double(front.recipe), listen("127.0.0.1", 0))
+        serve(front, lambda _on_lost: Double(front.recipe), listen("127.0.0.1", 0))
     """)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
     frozen, watched = map(int, done.stdout.split())
