@@ -49,30 +49,37 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 
 def make_log(trt: Any) -> Any:
-    """An ILogger that keeps the latest errors instead of printing them; `errors()` lists them, oldest first;
-    `first_error()` and `last_error()` say one in a line: the cause of a failed call, and of a failed run."""
+    """An ILogger that keeps the latest errors instead of printing them; `errors()` lists them, oldest first.
+
+    `first_error(since)` and `last_error(since)` say in a line one of those that were logged since `count` was `since`:
+    the first is the cause of a plan that is not read, the last of a run that failed. A caller takes `count` before it
+    calls TensorRT, so that no failure is explained with the reason of an earlier one.
+    """
 
     class Log(trt.ILogger):
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
             self._errors: deque[str] = deque(maxlen=ERRORS_KEPT)
+            self.count = 0  # of all errors so far, also those that are not kept any more
 
         def log(self, severity: Any, msg: str) -> None:
             levels = trt.ILogger.Severity
             if severity in (levels.INTERNAL_ERROR, levels.ERROR):
                 self._errors.append(msg)
+                self.count += 1
 
         def errors(self) -> list[str]:
             return list(self._errors)
 
-        def first_error(self) -> str:
-            return self._line(0)
+        def first_error(self, since: int = 0) -> str:
+            return self._line(0, since)
 
-        def last_error(self) -> str:
-            return self._line(-1)
+        def last_error(self, since: int = 0) -> str:
+            return self._line(-1, since)
 
-        def _line(self, index: int) -> str:
-            errors = self.errors()
-            return " ".join(errors[index].split()) if errors else "it gave no reason"
+        def _line(self, index: int, since: int) -> str:
+            fresh = self.count - since
+            errors = self.errors()[-fresh:] if fresh else []
+            return " ".join(errors[index].split()) if errors else "TensorRT gave no reason"
 
     return Log()

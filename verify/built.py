@@ -31,11 +31,11 @@ class Built:
     pair: BuiltPair
 
     def engine(self, name: str) -> Engine:
-        with enough_memory(name):
+        with enough_memory(name, self.pair.device):
             return self.pair.engine(name)
 
     def open_plan(self, plan: Manifest) -> Engine:
-        with enough_memory(plan.name):
+        with enough_memory(plan.name, self.pair.device):
             return self.pair.open_plan(plan)
 
     def checkpoint(self, name: str) -> Path:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,9 +12,9 @@ from torch import Tensor
 
 from hybridstitch.engines.executors.engine import Engine, Session, run_once
 from hybridstitch.engines.executors.torch_engine import TorchEngine
+from hybridstitch.engines.out_of_memory import Allocation, is_out_of_memory
 from hybridstitch.engines.profiles import Profile
 from hybridstitch.engines.store.manifest import Manifest
-from hybridstitch.method.errors import HybridStitchError
 
 from .cases import Case
 from .compare import CALL_BOUNDS, Bounds, Comparison, compare_outputs, precision
@@ -59,11 +58,12 @@ def open_reference(manifest: Manifest, checkpoint: Path, device: torch.device, t
     It takes lengths beyond the engine's profiles, so that it can leave keys and values of any number of tokens.
 
     Raises:
-        HybridStitchError: the checkpoint does not hold the component, or the device has no room for it.
+        HybridStitchError: the checkpoint does not hold the component.
+        OutOfMemory: the device has no room for it.
     """
     symbols = {dim for spec in manifest.inputs.values() for dim in spec.dims if isinstance(dim, str)}
     unlimited = Profile("any", dict.fromkeys(symbols, (0, 1, UNLIMITED)))
-    with enough_memory(manifest.component):
+    with enough_memory(manifest.component, device):
         known = replace(manifest, checkpoint=str(checkpoint), profiles=(unlimited,))
         return TorchEngine(known, device=device, threads=threads)
 
@@ -89,13 +89,13 @@ def verify_engine(
         save: given each call that is off.
 
     Raises:
-        HybridStitchError: not enough memory for both.
+        OutOfMemory: not enough memory for both.
     """
     session, expected = engine.session(), reference.session()
     reports = []
     for case in cases:
         on_case(case)
-        with enough_memory(engine.manifest.component), torch.inference_mode():
+        with enough_memory(engine.manifest.component, engine.device), torch.inference_mode():
             reports.append(_verify_case(session, expected, case, material, save))
     return reports
 
@@ -112,9 +112,9 @@ def _verify_case(session: Session, reference: Session, case: Case, material: Mat
     try:
         outputs = run_once(session, inputs)
         _wait(engine.device)
-    except (torch.OutOfMemoryError, MemoryError):
-        raise
     except Exception as error:  # a backend's errors share no base class, and each is what this is here to find
+        if is_out_of_memory(error):
+            raise
         problem = f"it cannot run: {one_line(error)}"
     seconds = time.perf_counter() - start
     comparisons = () if problem else tuple(compare_outputs(outputs, expected, bounds))
@@ -130,20 +130,14 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-@contextmanager
-def enough_memory(component: str) -> Iterator[None]:
-    """Say in one line what a verification needs where there is no room for it.
-
-    Raises:
-        HybridStitchError: instead of the allocator's error.
-    """
-    try:
-        yield
-    except (torch.OutOfMemoryError, MemoryError):
-        raise HybridStitchError(
-            f"not enough memory to verify {component}: its engine and its reference are there at the same time, so it "
-            "takes about twice the weights; verify on a larger machine, or the smaller components alone (--component)"
-        ) from None
+def enough_memory(component: str, device: torch.device) -> Allocation:
+    """For all that a verification loads and runs: it says what a verification needs where there is no room for it."""
+    return Allocation(
+        f"verify {component}",
+        device,
+        "its engine and its reference are there at the same time, so it takes about twice the weights; verify on a "
+        "larger machine, or the smaller components alone (--component)",
+    )
 
 
 def _wait(device: torch.device) -> None:

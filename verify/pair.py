@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from hybridstitch.engines.executors.engine import Engine
+from hybridstitch.engines.out_of_memory import is_out_of_memory
 from hybridstitch.engines.store.manifest import Manifest, our_version
 from hybridstitch.method.guidance import is_guided
 from hybridstitch.method.masks import Mask
@@ -151,7 +152,7 @@ def _material(built: Built, encoders: Mapping[str, Engine], seed: int) -> Materi
         zero_tokens=built.pair.manifests["large"].zero_text_tokens,
         dtype=getattr(torch, built.pair.manifests["large"].dtype),
     )
-    with torch.inference_mode(), enough_memory("text_encoder"):
+    with torch.inference_mode(), enough_memory("text_encoder", built.pair.device):
         embeddings, pooled = text.encode(PROMPTS)
     scheduler = load_scheduler(built.pair.assets / "scheduler")
     tokens = built.pair.geometry.tokens(built.recipe.defaults.size)
@@ -213,9 +214,9 @@ def _try_stage(side: Side, stage: str, setting: Setting, follow: Sequence[Mask])
     """A run, or in one line what stopped it."""
     try:
         return run_stage(side, stage, setting, follow=follow)
-    except (torch.OutOfMemoryError, MemoryError):
-        raise
     except Exception as error:  # a backend's errors share no base class, and each is what this is here to find
+        if is_out_of_memory(error):
+            raise
         return one_line(error)
 
 
@@ -223,7 +224,7 @@ def _try_stage(side: Side, stage: str, setting: Setting, follow: Sequence[Mask])
 def _side(engines: dict[str, Engine], positions: Mapping[str, Tensor]) -> Iterator[Side]:
     tables = {name: positions[name].to(engine.dtype) for name, engine in engines.items()}
     try:
-        with enough_memory("the stages"):
+        with enough_memory("the stages", engines["large"].device):
             yield Side(engines["large"], engines["small"], tables)
     finally:
         _close(engines)

@@ -18,6 +18,8 @@ import torch
 from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.method.progress import OnProgress, Progress
 
+from .. import out_of_memory
+from ..out_of_memory import OUT_OF_MEMORY
 from ..store.manifest import Manifest
 from ..tensorrt_module import require_tensorrt
 from .child import Ending, run_child
@@ -27,8 +29,7 @@ from .tensorrt_job import Job
 
 COMMAND = (sys.executable, "-P", "-m", "hybridstitch.engines.builders.tensorrt_child")
 _MEMORY_TROUBLE = re.compile(
-    r"out of memory|OutOfMemory|bad_alloc|insufficient (workspace|memory)|Could not find any implementation for node",
-    re.IGNORECASE,
+    rf"{OUT_OF_MEMORY.pattern}|insufficient workspace|Could not find any implementation for node", re.IGNORECASE
 )
 
 
@@ -142,9 +143,5 @@ def free_memory() -> str:
 
 def free_host_memory() -> str:
     """What is free of the machine's memory, in words."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        available = next(line for line in lines if line.startswith("MemAvailable:"))
-        return f"{int(available.split()[1]) / 2**20:.1f} GiB of host memory"
-    except (OSError, StopIteration, ValueError, IndexError):
-        return "an unknown amount"
+    free = out_of_memory.free_host_memory()
+    return "an unknown amount" if free is None else f"{free / 2**30:.1f} GiB of host memory"

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from hybridstitch.method.errors import HybridStitchError
 
+from ..out_of_memory import running
 from ..profiles import refusal, resolve
 from ..store.manifest import Manifest
 from ..tensors import TensorSpec
@@ -41,6 +42,7 @@ class Engine(Protocol):
 
         Raises:
             HybridStitchError: the engine is closed.
+            OutOfMemory: not enough memory for what a session holds from the start.
         """
         ...
 
@@ -65,7 +67,8 @@ class Session(Protocol):
 
         Raises:
             HybridStitchError: a tensor that is missing, unknown or not contiguous, or of another dtype, device or
-                shape, lengths that no profile holds, or not enough memory.
+                shape, or lengths that no profile holds.
+            OutOfMemory: not enough memory for the call; nothing of it is left.
         """
         ...
 
@@ -83,6 +86,7 @@ class BoundCall(Protocol):
 
         Raises:
             HybridStitchError: the engine is closed, or its backend failed.
+            OutOfMemory: not enough memory for what the backend allocates as it runs.
         """
         ...
 
@@ -90,7 +94,18 @@ class BoundCall(Protocol):
 def run_once(
     session: Session, inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor] | None = None
 ) -> dict[str, Tensor]:
-    """The outputs of a call that runs but once; its inputs need not be contiguous."""
+    """The outputs of a call that runs but once; its inputs need not be contiguous.
+
+    Raises:
+        HybridStitchError, OutOfMemory: as `Session.bind` and `BoundCall.run`.
+    """
+    with running(session.engine.manifest.component, session.engine.device):
+        return _run_once(session, inputs, outputs)
+
+
+def _run_once(
+    session: Session, inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor] | None
+) -> dict[str, Tensor]:
     call = session.bind({name: tensor.contiguous() for name, tensor in inputs.items()}, outputs)
     call.run()
     return dict(call.outputs)

@@ -14,6 +14,7 @@ from hybridstitch.models.dtypes import BY_NAME
 
 from ..backends import ONNXRUNTIME_QUIET
 from ..cores import physical_cores
+from ..out_of_memory import opening, running
 from ..store.manifest import Manifest
 from ..tensors import TensorSpec
 from .engine import check_call, output_shape
@@ -30,20 +31,13 @@ class OnnxRuntimeEngine:
 
         Raises:
             HybridStitchError: ONNX Runtime cannot read the plan.
+            OutOfMemory: memory does not hold it.
         """
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = ONNXRUNTIME_QUIET
-        options.intra_op_num_threads = threads or physical_cores()
-        # The next engine of the pair wants the cores as soon as this one is done.
-        options.add_session_config_entry("session.force_spinning_stop", "1")
-        try:
-            self._session: Any = onnxruntime.InferenceSession(str(plan), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # its exceptions share no base class but this
-            raise HybridStitchError(f"ONNX Runtime cannot read {plan}: {' '.join(str(error).split())}") from None
         self.manifest = manifest
         self.device = torch.device("cpu")
+        size = sum(file.bytes for role, file in manifest.files.items() if role != "position")
+        with opening(manifest.component, self.device, size):
+            self._session: Any = _open(plan, threads or physical_cores())
         self.dtype: torch.dtype = getattr(torch, manifest.dtype)
 
     def session(self) -> OnnxRuntimeSession:
@@ -67,6 +61,10 @@ class OnnxRuntimeSession:
         self.engine = engine
 
     def bind(self, inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor] | None = None) -> OnnxRuntimeCall:
+        with running(self.engine.manifest.component, self.engine.device):
+            return self._bind(inputs, outputs)
+
+    def _bind(self, inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor] | None) -> OnnxRuntimeCall:
         engine = self.engine
         binding = engine.opened().io_binding()
         lengths = check_call(engine.manifest, engine.device, inputs, outputs)
@@ -96,14 +94,41 @@ class OnnxRuntimeCall:
     ) -> None:
         self.outputs = outputs
         self._engine, self._binding, self._inputs, self._unsized = engine, binding, inputs, unsized
+        self._allocation = running(engine.manifest.component, engine.device)
 
     def run(self) -> None:
+        with self._allocation:
+            self._run()
+
+    def _run(self) -> None:
         self._engine.opened().run_with_iobinding(self._binding)
         if self._unsized:  # bound last, in memory that ONNX Runtime found for them
             found = self._binding.get_outputs()[-len(self._unsized) :]
             self.outputs |= {
                 name: torch.from_numpy(value.numpy()) for name, value in zip(self._unsized, found, strict=True)
             }
+
+
+def _open(plan: Path, threads: int) -> Any:
+    """ONNX Runtime's session of a plan.
+
+    Raises:
+        HybridStitchError: it cannot read the plan.
+        MemoryError: memory does not hold it.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = ONNXRUNTIME_QUIET
+    options.intra_op_num_threads = threads
+    # The next engine of the pair wants the cores as soon as this one is done.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    try:
+        return onnxruntime.InferenceSession(str(plan), options, providers=["CPUExecutionProvider"])
+    except MemoryError:
+        raise
+    except Exception as error:  # its exceptions share no base class but this
+        raise HybridStitchError(f"ONNX Runtime cannot read {plan}: {' '.join(str(error).split())}") from None
 
 
 def _allocate(manifest: Manifest, lengths: Mapping[str, int]) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ from weakref import WeakSet
 import torch
 from torch import Tensor
 
-from hybridstitch.method.errors import HybridStitchError
+from hybridstitch.method.errors import HybridStitchError, OutOfMemory
 
 from ..plans import joined, plan_for
 from ..store.manifest import Manifest
@@ -57,10 +57,17 @@ class SplitEngine:
         with self._lock:  # until the call is known, nothing else keeps its plan open
             self._check_open()
             plan = plan_for(self._plans, check_call(self.manifest, self.device, inputs, outputs))
+            was_open = plan.name in self._engines
             engine = self._opened(plan)
-            if plan.name not in sessions or sessions[plan.name].engine is not engine:
-                sessions[plan.name] = engine.session()
-            call = sessions[plan.name].bind(inputs, outputs)
+            try:
+                if plan.name not in sessions or sessions[plan.name].engine is not engine:
+                    sessions[plan.name] = engine.session()
+                call = sessions[plan.name].bind(inputs, outputs)
+            except OutOfMemory:
+                if not was_open:  # it was opened for this call alone, and whoever tries again needs its memory
+                    sessions.pop(plan.name, None)
+                    self._engines.pop(plan.name).close()
+                raise
             self._calls[plan.name].add(call)
             return call
 

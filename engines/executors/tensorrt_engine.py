@@ -19,6 +19,7 @@ from torch import Tensor
 
 from hybridstitch.method.errors import HybridStitchError
 
+from ..out_of_memory import opening, running
 from ..profiles import best_profile
 from ..spare import spare_bytes, spare_place
 from ..store.manifest import Manifest
@@ -35,7 +36,8 @@ class TensorRTEngine:
         """Deserialise a plan that was checked before (`open_pair` does).
 
         Raises:
-            HybridStitchError: TensorRT does not take the plan, or the GPU's memory does not hold it.
+            HybridStitchError: TensorRT does not take the plan.
+            OutOfMemory: the GPU's memory does not hold it.
         """
         self.manifest = manifest
         self.device = device
@@ -45,12 +47,13 @@ class TensorRTEngine:
         self._sessions: weakref.WeakSet[TensorRTSession] = weakref.WeakSet()
         self._runtime: Any
         self._engine: Any
-        with torch.cuda.device(device):
+        with opening(manifest.component, device, plan.stat().st_size), torch.cuda.device(device):
             self._runtime, self._engine = self._open(plan)
         self._check_tensors()
 
     def session(self) -> TensorRTSession:
-        session = TensorRTSession(self)
+        with running(self.manifest.component, self.device):
+            session = TensorRTSession(self)
         self._sessions.add(session)
         return session
 
@@ -60,9 +63,18 @@ class TensorRTEngine:
             raise HybridStitchError(f"the {self.manifest.component} engine is closed")
         return self._engine
 
-    def failure(self, what: str) -> HybridStitchError:
-        """An error of this engine, with TensorRT's own reason."""
-        return HybridStitchError(f"the {self.manifest.component} engine {what}: {self._log.last_error()}")
+    @property
+    def errors_logged(self) -> int:
+        """How many errors TensorRT has logged so far: `failure` quotes none of them."""
+        return self._log.count
+
+    def failure(self, what: str, since: int) -> HybridStitchError:
+        """An error of this engine, with TensorRT's own reason.
+
+        Args:
+            since: `errors_logged` when the failing call began.
+        """
+        return HybridStitchError(f"the {self.manifest.component} engine {what}: {self._log.last_error(since)}")
 
     def close(self) -> None:
         """Give back contexts, plan and scratch memory, once the GPU has finished with them."""
@@ -85,7 +97,7 @@ class TensorRTEngine:
         with plan.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
             opened = runtime.deserialize_cuda_engine(content)
         if opened is None:
-            raise HybridStitchError(self._open_trouble(plan))
+            raise HybridStitchError(f"{self.manifest.backend} cannot read {plan}: {self._log.first_error()}")
         if self.manifest.options.get("weight_streaming"):
             opened.weight_streaming_budget_v2 = opened.get_weight_streaming_automatic_budget()
         return runtime, opened
@@ -98,17 +110,6 @@ class TensorRTEngine:
             raise HybridStitchError(
                 f"the plan of {self.manifest.component} is not the one that its manifest describes; build it again"
             )
-
-    def _open_trouble(self, plan: Path) -> str:
-        reason = self._log.first_error()
-        if "memory" in reason.lower():
-            free = torch.cuda.mem_get_info(self.device)[0] / 2**30
-            size = plan.stat().st_size / 2**30
-            return (
-                f"not enough GPU memory to load the {self.manifest.component} engine: {size:.1f} GiB needed, "
-                f"{free:.1f} GiB free ({reason})"
-            )
-        return f"{self.manifest.backend} cannot read {plan}: {reason}"
 
 
 class TensorRTSession:
@@ -124,26 +125,10 @@ class TensorRTSession:
         self._nothing = torch.empty(_ALIGNMENT, dtype=torch.uint8, device=engine.device)
 
     def bind(self, inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor] | None = None) -> TensorRTCall:
-        opened, manifest = self.engine.opened(), self.engine.manifest
-        lengths = check_call(manifest, self.engine.device, inputs, outputs)
-        profile = best_profile(manifest.profiles, lengths)
-        assert profile is not None  # check_call found one
-        with torch.cuda.device(self.engine.device):
-            strategy = self.engine.trt.ExecutionContextAllocationStrategy.USER_MANAGED
-            execution = opened.create_execution_context(strategy)
-            stream = torch.cuda.current_stream().cuda_stream
-            if execution is None or not execution.set_optimization_profile_async(profile, stream):
-                raise self.engine.failure(f"cannot use its profile {manifest.profiles[profile].name}")
-            self._set_shapes(execution, inputs)
-            output_shapes = {name: tuple(execution.get_tensor_shape(name)) for name in manifest.outputs}
-            written = self._written(output_shapes, outputs)
-            call = TensorRTCall(self.engine, execution, inputs, written)
-            self._grow_scratch(call.scratch_bytes)
-            self._grow_spare(output_shapes, written)
-            self._calls.add(call)
-            for known in self._calls:  # also those that were bound before, to memory that has grown since
-                known.place(self._scratch, self._spare, self._nothing)
-        return call
+        self.engine.opened()
+        lengths = check_call(self.engine.manifest, self.engine.device, inputs, outputs)
+        with running(self.engine.manifest.component, self.engine.device), torch.cuda.device(self.engine.device):
+            return self._bind(lengths, inputs, outputs)
 
     def close(self) -> None:
         """Give back its contexts and memory. The engine does it, once the GPU has finished."""
@@ -152,10 +137,40 @@ class TensorRTSession:
         self._spare.clear()
         self._scratch = self._nothing = torch.empty(0)
 
+    def _bind(
+        self, lengths: Mapping[str, int], inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor] | None
+    ) -> TensorRTCall:
+        """The session has more memory afterwards, or, where not all of it could be had, what it had before."""
+        manifest = self.engine.manifest
+        execution = self._context(lengths)
+        self._set_shapes(execution, inputs)
+        output_shapes = {name: tuple(execution.get_tensor_shape(name)) for name in manifest.outputs}
+        written = self._written(output_shapes, outputs)
+        call = TensorRTCall(self.engine, execution, inputs, written)
+        scratch, spare = self._grown_scratch(call.scratch_bytes), self._grown_spare(output_shapes, written)
+        self._scratch, self._spare = scratch, spare
+        self._calls.add(call)
+        for known in self._calls:  # also those that were bound before, to memory that has grown since
+            known.place(self._scratch, self._spare, self._nothing)
+        return call
+
+    def _context(self, lengths: Mapping[str, int]) -> Any:
+        """A new execution context, set to the profile of these lengths."""
+        engine, profiles = self.engine, self.engine.manifest.profiles
+        profile = best_profile(profiles, lengths)
+        assert profile is not None  # check_call found one
+        since = engine.errors_logged
+        execution = engine.opened().create_execution_context(engine.trt.ExecutionContextAllocationStrategy.USER_MANAGED)
+        stream = torch.cuda.current_stream().cuda_stream
+        if execution is None or not execution.set_optimization_profile_async(profile, stream):
+            raise engine.failure(f"cannot use its profile {profiles[profile].name}", since)
+        return execution
+
     def _set_shapes(self, execution: Any, inputs: Mapping[str, Tensor]) -> None:
+        since = self.engine.errors_logged
         for name, tensor in inputs.items():
             if not execution.set_input_shape(name, tuple(tensor.shape)):
-                raise self.engine.failure(f"refuses {name} of shape {list(tensor.shape)}")
+                raise self.engine.failure(f"refuses {name} of shape {list(tensor.shape)}", since)
         if unclear := execution.infer_shapes():
             raise HybridStitchError(
                 f"the {self.engine.manifest.component} engine cannot tell the shape of {unclear[0]}"
@@ -175,32 +190,29 @@ class TensorRTSession:
                 )
         return dict(outputs)
 
-    def _grow_scratch(self, needed: int) -> None:
+    def _grown_scratch(self, needed: int) -> Tensor:
         """Memory for intermediate results; it never shrinks."""
-        if self._scratch.numel() < needed + _ALIGNMENT:
-            self._scratch = self._empty((needed + _ALIGNMENT,), torch.uint8)
+        enough = self._scratch.numel() >= needed + _ALIGNMENT
+        return self._scratch if enough else self._empty((needed + _ALIGNMENT,), torch.uint8)
 
-    def _grow_spare(self, output_shapes: Mapping[str, tuple[int, ...]], written: Mapping[str, Tensor]) -> None:
+    def _grown_spare(
+        self, output_shapes: Mapping[str, tuple[int, ...]], written: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
         """Memory for the outputs that nobody wants, which a plan writes all the same."""
         sizes = {
             name: torch.Size(shape).numel() * self._dtype_of(name).itemsize
             for name, shape in output_shapes.items()
             if name not in written
         }
-        for place, size in spare_bytes(sizes).items():
-            if place not in self._spare or self._spare[place].numel() < size:
-                self._spare[place] = self._empty((size,), torch.uint8)
+        grown = {
+            place: self._empty((size,), torch.uint8)
+            for place, size in spare_bytes(sizes).items()
+            if place not in self._spare or self._spare[place].numel() < size
+        }
+        return {**self._spare, **grown}
 
     def _empty(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-        try:
-            return torch.empty(shape, dtype=dtype, device=self.engine.device)
-        except torch.cuda.OutOfMemoryError:
-            needed = torch.Size(shape).numel() * dtype.itemsize / 2**30
-            free = torch.cuda.mem_get_info(self.engine.device)[0] / 2**30
-            raise HybridStitchError(
-                f"not enough GPU memory for the {self.engine.manifest.component} engine: {needed:.2f} GiB more "
-                f"needed, {free:.2f} GiB free; lower the batch or the size"
-            ) from None
+        return torch.empty(shape, dtype=dtype, device=self.engine.device)
 
     def _dtype_of(self, name: str) -> torch.dtype:
         return getattr(torch, self.engine.manifest.outputs[name].dtype)
@@ -218,12 +230,14 @@ class TensorRTCall:
         self._execution: Any = execution
         self._memory: tuple[Tensor, ...] = ()
         self._addresses: dict[str, int] = {}
+        self._allocation = running(engine.manifest.component, engine.device)
 
     def run(self) -> None:
         self._owner.opened()
-        with torch.cuda.device(self._owner.device):
+        since = self._owner.errors_logged
+        with self._allocation, torch.cuda.device(self._owner.device):
             if not self._execution.execute_async_v3(torch.cuda.current_stream().cuda_stream):
-                raise self._owner.failure("failed")
+                raise self._owner.failure("failed", since)
 
     def place(self, scratch: Tensor, spare: Mapping[str, Tensor], nothing: Tensor) -> None:
         """Point the context to its memory; what is there already is not set again.
@@ -232,6 +246,7 @@ class TensorRTCall:
             scratch: of at least `scratch_bytes` and an alignment. spare: by place, for the outputs that nobody wants.
             nothing: stands in for an empty tensor, which has no address.
         """
+        since = self._owner.errors_logged
         self._memory = scratch, nothing, *spare.values()
         address = -(-scratch.data_ptr() // _ALIGNMENT) * _ALIGNMENT
         if self._addresses.get("") != address:
@@ -244,7 +259,7 @@ class TensorRTCall:
             if self._addresses.get(name) == address:
                 continue
             if not self._execution.set_tensor_address(name, address):
-                raise self._owner.failure(f"does not take the memory of {name}")
+                raise self._owner.failure(f"does not take the memory of {name}", since)
             self._addresses[name] = address
 
     def close(self) -> None:

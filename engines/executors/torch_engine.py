@@ -14,6 +14,7 @@ from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.models.components import describe
 from hybridstitch.models.load import load_module
 
+from ..out_of_memory import opening, running
 from ..store.manifest import Manifest
 from .engine import check_call
 
@@ -36,11 +37,13 @@ class TorchEngine:
 
         Raises:
             HybridStitchError: the checkpoint does not hold the component.
+            OutOfMemory: the device's memory does not hold it.
         """
         self.manifest = manifest
         self.device, self.threads = torch.device(device), threads
         self.dtype: torch.dtype = getattr(torch, manifest.dtype)
-        self._module: Any = module if module is not None else self._load()
+        with opening(manifest.component, self.device, manifest.weight_bytes):
+            self._module: Any = module if module is not None else self._load()
 
     def session(self) -> TorchSession:
         self.opened()
@@ -80,9 +83,14 @@ class TorchCall:
     def __init__(self, engine: TorchEngine, inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor] | None) -> None:
         self.outputs: dict[str, Tensor] = dict(outputs or {})
         self._engine, self._arguments, self._own = engine, _arguments(engine.manifest, inputs), outputs is None
+        self._allocation = running(engine.manifest.component, engine.device)
+
+    def run(self) -> None:
+        with self._allocation:
+            self._run()
 
     @torch.inference_mode()
-    def run(self) -> None:
+    def _run(self) -> None:
         module = self._engine.opened()
         with _threads(self._engine.threads):
             results = module(**self._arguments)

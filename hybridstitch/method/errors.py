@@ -1,4 +1,4 @@
-"""The one error that a user is meant to read, and how it shows what it is about."""
+"""The errors that a user is meant to read, and how they show what they are about."""
 
 from __future__ import annotations
 
@@ -18,6 +18,18 @@ class HybridStitchError(ValueError):
     def __init__(self, *words: object, parameter: str | None = None) -> None:
         super().__init__(*words)
         self.parameter = parameter
+
+
+class OutOfMemory(HybridStitchError):
+    """Memory does not hold what was asked for; for fewer or smaller pictures it may. One line says what for, how
+    much, and what helps.
+
+    needed, free: bytes of what could not be allocated and of what was free then; None: nobody could tell.
+    """
+
+    def __init__(self, *words: object, needed: int | None = None, free: int | None = None) -> None:
+        super().__init__(*words)
+        self.needed, self.free = needed, free
 
 
 @contextmanager

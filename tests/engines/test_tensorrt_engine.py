@@ -142,7 +142,7 @@ def test_a_run_that_fails_tells_tensorrt_s_reason_in_a_line(session):
 
 def test_an_address_that_tensorrt_does_not_take_is_told(session, monkeypatch):
     monkeypatch.setattr(fake_tensorrt.Context, "set_tensor_address", lambda self, name, address: name != "velocity")
-    with pytest.raises(HybridStitchError, match=r"^the large engine does not take the memory of velocity: it gave no"):
+    with pytest.raises(HybridStitchError, match=r"^the large engine does not take the memory of velocity: TensorRT g"):
         run_once(session, random_inputs(2, 16, 0))
 
 
@@ -205,9 +205,41 @@ def test_tensorrt_opens_runs_and_closes_with_the_named_gpu_as_the_current_one(ma
     )
 
 
+@pytest.mark.parametrize(
+    ("name", "gives", "words"),
+    [
+        ("create_execution_context", None, "cannot use its profile full"),
+        ("set_optimization_profile_async", False, "cannot use its profile full"),
+        ("set_input_shape", False, r"refuses tokens of shape \[2, 16, 4\]"),
+        ("set_tensor_address", False, "does not take the memory of tokens"),
+        ("execute_async_v3", False, "failed"),
+    ],
+)
+def test_a_failure_is_not_explained_with_the_reason_of_an_earlier_one(session, monkeypatch, name, gives, words):
+    broken = random_inputs(2, 16, 0)
+    broken["tokens"][0, 0, 0] = torch.nan
+    with pytest.raises(HybridStitchError, match="CUDA error 700"):
+        run_once(session, broken)
+    owner = fake_tensorrt.Plan if name == "create_execution_context" else fake_tensorrt.Context
+    monkeypatch.setattr(owner, name, lambda *_: gives)
+    with pytest.raises(HybridStitchError, match=rf"^the large engine {words}: TensorRT gave no reason$"):
+        run_once(session, random_inputs(2, 16, 0))
+
+
+def test_the_reasons_since_a_call_began_are_quoted_however_many_came_before():
+    log, severity = make_log(fake_tensorrt), fake_tensorrt.ILogger.Severity
+    for index in range(2 * ERRORS_KEPT):
+        log.log(severity.ERROR, f"old {index}")
+    before = log.count
+    assert log.last_error(before) == "TensorRT gave no reason"
+    log.log(severity.ERROR, "new")
+    log.log(severity.ERROR, "newer")
+    assert (log.first_error(before), log.last_error(before)) == ("new", "newer")
+
+
 def test_the_log_keeps_the_latest_errors_and_no_warnings():
     log, severity = make_log(fake_tensorrt), fake_tensorrt.ILogger.Severity
-    assert log.last_error() == "it gave no reason"
+    assert log.last_error() == "TensorRT gave no reason"
     log.log(severity.ERROR, "first\n   line")
     log.log(severity.WARNING, "a warning")
     log.log(severity.INTERNAL_ERROR, "second")
