@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Unpack
@@ -234,6 +234,11 @@ class HybridStitch:
             ) from None
         finally:
             self._busy = False
+
+    def on_its_stream(self) -> AbstractContextManager[None]:
+        """Whatever is enqueued within runs on the stream that drawings run on, which is idle at the end. On a CPU there
+        is none. Measurements need it: TensorRT waits for the device at each call on the default stream."""
+        return self._stream.run()
 
     def close(self) -> None:
         """Give back the engines' memory; nothing can be drawn afterwards."""
