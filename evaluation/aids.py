@@ -8,6 +8,7 @@ import torch
 
 from hybridstitch.method.masks import Choose, hardest, token_mean
 from hybridstitch.method.tokens import patchify
+from hybridstitch.runtime.drawing import Parts
 from hybridstitch.runtime.engine_models import Around, EngineModels
 from hybridstitch.runtime.pipeline import HybridStitch
 from hybridstitch.runtime.result import Failure, Picture
@@ -65,9 +66,11 @@ def draw(pipe: HybridStitch, variant: Variant, case: Case) -> tuple[Picture, flo
         HybridStitchError: a setting that does not fit, or an engine that failed.
         RuntimeError: the picture went wrong.
     """
-    choose = aided(pipe, variant, case) if variant.aid else hardest
-    models = AloneModels if variant.aid == ALONE else EngineModels
-    result = pipe.run(pipe.resolve([case.prompt], seed=case.seed, **variant.settings), choose=choose, models=models)
+    parts = Parts(
+        choose=aided(pipe, variant, case) if variant.aid else hardest,
+        models=AloneModels if variant.aid == ALONE else EngineModels,
+    )
+    result = pipe.run(pipe.resolve([case.prompt], seed=case.seed, **variant.settings), parts=parts)
     (outcome,) = result.outcomes
     if isinstance(outcome, Failure):
         raise RuntimeError(f"{variant.name}, {case.prompt!r}: {outcome.error}")

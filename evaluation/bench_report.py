@@ -20,7 +20,7 @@ class Row:
     """A method with its settings, beside the large model.
 
     parameters: its settings (`SamplingParameters.as_dict`). closeness: PSNR to the large model's own picture in dB, one
-    number a case; empty for that model itself. overheads: of each picture, the share of the run in which no engine was running.
+    number a case; empty for that model itself. overheads: of each picture, the share of the run in which no engine ran.
     speedups: over large, of each picture. same_as: the row with the same parameters, and so the
     same figures.
     control: the row of the large model alone that takes the time nearest to this one's.

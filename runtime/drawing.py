@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from PIL import Image
@@ -12,6 +12,7 @@ from torch import Tensor
 from hybridstitch.method.geometry import Geometry
 from hybridstitch.method.guidance import is_guided
 from hybridstitch.method.masks import Choose, hardest
+from hybridstitch.method.parameters import SamplingParameters
 from hybridstitch.method.sampler import Sampler, Step
 from hybridstitch.method.tokens import patchify, unpatchify
 
@@ -26,14 +27,25 @@ from .timing import Stopwatch
 from .workspace import Workspace
 
 
+@dataclass(frozen=True)
+class Parts:
+    """What a drawing is made with; only comparisons need others.
+
+    choose: makes a mask of scores. models: calls the engines.
+    """
+
+    choose: Choose = hardest
+    models: type[EngineModels] = EngineModels
+
+
 class Drawing:
     """Iterate over it to draw; each step is enqueued when it is asked for, and on a GPU at most two are on their way.
 
     Cancel, deadline and pacing are the caller's, between two steps: to cancel is to stop asking. `HybridStitch.drawing`
     makes it, and leaves the device idle after it.
 
-    batch: requests that share a batch (`Requests.batch_key`), in as many images as the workspace has.
-    levels: [S, 4], see `noise_levels`. choose, models: see `HybridStitch.run`.
+    batch: requests that share a batch (`Request.batch_key`), in as many images as the workspace has.
+    levels: [S, 4], see `noise_levels`.
     """
 
     def __init__(
@@ -44,8 +56,7 @@ class Drawing:
         levels: Tensor,
         geometry: Geometry,
         watch: Stopwatch,
-        choose: Choose = hardest,
-        models: type[EngineModels] = EngineModels,
+        parts: Parts,
     ) -> None:
         self.batch = tuple(batch)
         self._workspace, self._geometry, self._watch = workspace, geometry, watch
@@ -54,14 +65,9 @@ class Drawing:
         self._fill(text)
         exponents = {request.parameters.residual for request in batch}
         common = exponents.pop() if len(exponents) == 1 else None
-        self._sampler = Sampler(
-            models(workspace, watch.engine),
-            workspace.state,
-            levels,
-            batch[0].parameters,
-            exponent=common,
-            choose=choose,
-        )
+        models = parts.models(workspace, watch.engine)
+        parameters = batch[0].parameters
+        self._sampler = Sampler(models, workspace.state, levels, parameters, exponent=common, choose=parts.choose)
         watch.lap("text")
 
     def __iter__(self) -> Iterator[Step]:
@@ -137,8 +143,14 @@ class Drawing:
             negative_prompt=request.negative_prompt,
             seed=request.seed,
             size=request.size,
-            parameters=replace(request.parameters, schedule=sampler.schedule),
+            parameters=self._parameters(request),
             latents=latents[index].cpu(),
             refined=refined,
             mask_ratio=ratio,
         )
+
+    def _parameters(self, request: Request) -> SamplingParameters:
+        """With the stage ends that adaptive switching found, where it was on."""
+        if request.parameters.adaptive is None:
+            return request.parameters
+        return replace(request.parameters, schedule=self._sampler.schedule)

@@ -10,7 +10,6 @@ from hybridstitch.engines.store.manifest import Manifest
 from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.method.geometry import Geometry
 from hybridstitch.method.guidance import is_guided
-from hybridstitch.method.masks import masked_count
 from hybridstitch.method.parameters import SamplingParameters
 from hybridstitch.method.size import Size
 
@@ -61,6 +60,6 @@ def _calls(
     if not is_guided(parameters.guidance):
         lengths["B"] = batch
     yield lengths
-    masked = masked_count(geometry.tokens(size), parameters.mask_ratio, token_bucket)
-    if "F" in lengths and parameters.has_hybrid and masked:
+    masked = parameters.masked_tokens(geometry.tokens(size), token_bucket)
+    if "F" in lengths and masked:
         yield {**lengths, "M": masked, "F": lengths["M"] - masked}

@@ -14,7 +14,6 @@ from hybridstitch.engines.profiles import resolve
 from hybridstitch.engines.spare import spare_bytes
 from hybridstitch.engines.store.manifest import Manifest
 from hybridstitch.method.guidance import halves
-from hybridstitch.method.masks import masked_count
 from hybridstitch.method.parameters import SamplingParameters
 from hybridstitch.method.size import Size
 from hybridstitch.pairs.recipe import Recipe
@@ -61,9 +60,7 @@ def predict(
     geometry = large.geometry
     assert geometry is not None
     rows, tokens = batch * halves(parameters.guidance), geometry.tokens(size)
-    masked = (
-        masked_count(tokens, parameters.mask_ratio, recipe.profiles.token_bucket) if parameters.has_hybrid else None
-    )
+    masked = parameters.masked_tokens(tokens, recipe.profiles.token_bucket)
     drawn = {name: manifests[name] for name in ("large", "small", "vae_decoder")}
     needed = specification(drawn, Shape(size, batch, rows, masked))
 
@@ -77,6 +74,21 @@ def predict(
         latents=needed.others,
         scratch=max(scratch("large") + scratch("small"), scratch("vae_decoder")),
     )
+
+
+def largest_workspace(manifests: Mapping[str, Manifest], recipe: Recipe) -> int:
+    """Bytes of the largest workspace that a request may ask for: of the recipe's largest batch, guided, with the mask
+    that takes most. A pipeline keeps no more than this of the batches that it has drawn."""
+    geometry = manifests["large"].geometry
+    assert geometry is not None
+    drawn = {name: manifests[name] for name in ("large", "small", "vae_decoder")}
+    batch, found = max(recipe.profiles.batch_sizes), []
+    for size in recipe.profiles.sizes:
+        tokens = geometry.tokens(size)
+        for masked in (0, min(recipe.profiles.token_bucket, tokens), tokens):
+            spec = specification(drawn, Shape(size, batch, 2 * batch, masked))
+            found.append(spec.keys_values + spec.others)
+    return max(found)
 
 
 def weight_bytes(manifest: Manifest) -> int:

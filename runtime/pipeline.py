@@ -2,40 +2,35 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Unpack
 
 import torch
+from torch import Tensor
 
 from hybridstitch.engines.backends import find_backend
 from hybridstitch.engines.executors.engine import Engine
 from hybridstitch.engines.open import open_pair
-from hybridstitch.method.errors import HybridStitchError
-from hybridstitch.method.masks import Choose, hardest
+from hybridstitch.method.errors import HybridStitchError, OutOfMemory
 from hybridstitch.method.numbers import whole_seed
 from hybridstitch.method.settings import SamplingSettings
-from hybridstitch.method.sigmas import noise_levels
 from hybridstitch.method.size import Size
 from hybridstitch.method.tokens import crop_positions
 from hybridstitch.models.scheduler import load_scheduler
 from hybridstitch.pairs.recipe import Recipe
 
-from .drawing import Drawing
-from .engine_models import EngineModels
+from .drawing import Drawing, Parts
+from .kept import KeptPieces
+from .memory import largest_workspace
 from .prompts import Tokenizers, encoder_length
-from .request import Request, Requests
+from .request import Request, Requests, batch_shape
 from .result import Failure, Picture, Result, StepProgress
 from .stream import OwnStream
 from .text import TextEncoders
 from .timing import Stopwatch
 from .workspace import Shape, Workspace
-
-WORKSPACES = 4
-"""Shapes whose tensors and bound calls are kept for the next batch of the kind."""
 
 
 class HybridStitch:
@@ -72,7 +67,8 @@ class HybridStitch:
         large = self.engines["large"]
         encoders = [engine for name, engine in self.engines.items() if name.startswith("text_encoder")]
         tokenizers = Tokenizers(built.assets, [encoder_length(engine.manifest) for engine in encoders])
-        self.requests = Requests(recipe, built.manifests, self.geometry, tokenizers, built.folder)
+        scheduler = load_scheduler(built.assets / "scheduler")
+        self.requests = Requests(recipe, built.manifests, self.geometry, tokenizers, scheduler, built.folder)
         self._text = TextEncoders(
             encoders,
             tokenizers,
@@ -82,10 +78,8 @@ class HybridStitch:
         )
         self._sessions = {name: self.engines[name].session() for name in ("large", "small", "vae_decoder")}
         self._positions = {name: built.positions(name).to(self.engines[name].dtype) for name in ("large", "small")}
-        scheduler = load_scheduler(built.assets / "scheduler")
-        self._levels = lru_cache(maxsize=16)(partial(noise_levels, scheduler, device=self.device))
         self._split = any(len(plans) > 1 for plans in built.plans.values())
-        self._workspaces: OrderedDict[Shape, Workspace] = OrderedDict()
+        self._kept = KeptPieces(largest_workspace(built.manifests, recipe))
         self._stream = OwnStream(self.device)
         self._busy = False
 
@@ -171,14 +165,12 @@ class HybridStitch:
         requests: Sequence[Request],
         on_step: Callable[[StepProgress], None] | None = None,
         *,
-        choose: Choose = hardest,
-        models: type[EngineModels] = EngineModels,
+        parts: Parts | None = None,
     ) -> Result:
         """Draw requests, those together that share a batch; one that goes wrong is a `Failure` among pictures.
 
         Args:
-            choose: what makes a mask of scores; only comparisons need another one.
-            models: what calls the engines; likewise.
+            parts: what the drawings are made with; only comparisons need others.
 
         Raises:
             HybridStitchError: not enough memory, or requests in a number that no engine takes.
@@ -186,7 +178,7 @@ class HybridStitch:
         watch, batches = Stopwatch(self.device), self.requests.batches(requests)
         outcomes: dict[int, Picture | Failure] = {}
         for number, places in enumerate(batches):
-            with self.drawing([requests[place] for place in places], watch, choose=choose, models=models) as drawing:
+            with self.drawing([requests[place] for place in places], watch, parts=parts) as drawing:
                 for step in drawing:
                     if on_step is not None:
                         steps = drawing.batch[0].parameters.schedule.steps
@@ -201,8 +193,7 @@ class HybridStitch:
         batch: Sequence[Request],
         watch: Stopwatch | None = None,
         *,
-        choose: Choose = hardest,
-        models: type[EngineModels] = EngineModels,
+        parts: Parts | None = None,
     ) -> Iterator[Drawing]:
         """A batch, to be driven step by step: one at a time, and in one thread.
 
@@ -216,7 +207,7 @@ class HybridStitch:
 
         Args:
             batch: requests of one key, in a number that the engines take (`Requests.batches`).
-            choose, models: as in `run`.
+            parts: as in `run`.
 
         Raises:
             HybridStitchError: another drawing is under way, not enough memory, or an engine that failed.
@@ -226,11 +217,12 @@ class HybridStitch:
         self._busy = True
         try:
             with torch.inference_mode(), self._stream.run():
-                yield self._begin(batch, Stopwatch(self.device) if watch is None else watch, choose, models)
-        except (MemoryError, torch.OutOfMemoryError):
-            raise HybridStitchError(
+                yield self._begin(batch, Stopwatch(self.device) if watch is None else watch, parts or Parts())
+        except (OutOfMemory, MemoryError, torch.OutOfMemoryError) as error:
+            reason = f" ({error})" if isinstance(error, OutOfMemory) else ""
+            raise OutOfMemory(
                 f"not enough memory on {self.device} for {len(batch)} pictures of {batch[0].size}: draw fewer at "
-                "once or smaller ones; hybridstitch-trt inspect says what a run takes"
+                f"once or smaller ones; hybridstitch-trt inspect says what a run takes{reason}"
             ) from None
         finally:
             self._busy = False
@@ -242,7 +234,7 @@ class HybridStitch:
 
     def close(self) -> None:
         """Give back the engines' memory; nothing can be drawn afterwards."""
-        self._workspaces.clear()
+        self._kept.clear()
         for engine in self.engines.values():
             engine.close()
 
@@ -252,34 +244,34 @@ class HybridStitch:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _begin(self, batch: Sequence[Request], watch: Stopwatch, choose: Choose, models: type[EngineModels]) -> Drawing:
-        shape = self.requests.shape(batch)
-        schedule = batch[0].parameters.schedule
-        levels = self._levels(schedule.steps, self.geometry.tokens(shape.size), grid=schedule.grid)
-        return Drawing(batch, self._workspace(shape), self._text, levels, self.geometry, watch, choose, models)
+    def _begin(self, batch: Sequence[Request], watch: Stopwatch, parts: Parts) -> Drawing:
+        levels = self.requests.levels(batch[0]).to(self.device)
+        workspace = self._workspace(batch_shape(batch))
+        return Drawing(batch, workspace, self._text, levels, self.geometry, watch, parts)
 
     def _workspace(self, shape: Shape) -> Workspace:
-        """That of an earlier batch of this shape, or a new one; the one that was used longest ago goes for it.
+        """That of the batch, of what is kept of earlier ones and of new pieces.
 
-        Where each size has plans of its own, the workspaces of other sizes go too: they keep their plans open.
+        Where each size has plans of its own, the pieces of other sizes go: they keep their plans open. Where memory
+        does not suffice, all goes and a second attempt is made.
         """
-        if shape not in self._workspaces:
-            others = [known for known in self._workspaces if self._split and known.size != shape.size]
-            for known in others:
-                del self._workspaces[known]
-            while len(self._workspaces) >= WORKSPACES:
-                self._workspaces.popitem(last=False)
-            try:
-                self._workspaces[shape] = self._new_workspace(shape)
-            except (MemoryError, torch.OutOfMemoryError):
-                if not self._workspaces:
-                    raise
-                self._workspaces.clear()
-                self._workspaces[shape] = self._new_workspace(shape)
-        self._workspaces.move_to_end(shape)
-        return self._workspaces[shape]
+        if self._split:
+            self._kept.drop(lambda key: key.lengths.size != shape.size)
+        try:
+            return self._assemble(shape)
+        except (OutOfMemory, MemoryError, torch.OutOfMemoryError):
+            if not self._kept:
+                raise
+        # Out here nothing holds the tensors of the failed attempt any more.
+        self._kept.clear()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        return self._assemble(shape)
 
-    def _new_workspace(self, shape: Shape) -> Workspace:
+    def _assemble(self, shape: Shape) -> Workspace:
         grid = self.geometry.grid(shape.size)
-        positions = {name: crop_positions(table, *grid).to(self.device) for name, table in self._positions.items()}
-        return Workspace(self._sessions, positions, shape)
+
+        def positions() -> dict[str, Tensor]:
+            return {name: crop_positions(table, *grid).to(self.device) for name, table in self._positions.items()}
+
+        return Workspace(self._sessions, positions, shape, self._kept)

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
-from typing import Unpack
+from typing import Any, Unpack
+
+import torch
+from torch import Tensor
 
 from hybridstitch.engines.store.manifest import Manifest
 from hybridstitch.method.errors import HybridStitchError, blaming
 from hybridstitch.method.geometry import Geometry
-from hybridstitch.method.guidance import halves
-from hybridstitch.method.masks import masked_count
+from hybridstitch.method.guidance import halves, is_guided
 from hybridstitch.method.numbers import whole_seed
 from hybridstitch.method.parameters import SamplingParameters
+from hybridstitch.method.program import Program, make_program
 from hybridstitch.method.settings import SamplingSettings
+from hybridstitch.method.sigmas import noise_levels
 from hybridstitch.method.size import Size
 from hybridstitch.pairs.parameters import make_parameters
 from hybridstitch.pairs.recipe import Recipe
@@ -25,14 +30,59 @@ from .workspace import Shape
 
 
 @dataclass(frozen=True)
+class BatchKey:
+    """What requests of one batch have in common. Prompt, seed, guidance scale and residual exponent are each image's.
+
+    grid: of the noise levels. masked: M. adaptive: the threshold of adaptive switching, which replaces the program.
+    """
+
+    size: Size
+    program: Program
+    grid: int
+    guided: bool
+    masked: int | None
+    adaptive: float | None
+
+
+@dataclass(frozen=True)
 class Request:
-    """One picture, as `Requests.resolve` has checked it."""
+    """One picture, as `Requests.resolve` has checked it: whoever batches, counts or serves reads it from here.
+
+    masked: M, the tokens that the large model computes in a hybrid step; None: there is none. batch_sizes: how many
+    such pictures the engines take at once, ascending.
+    """
 
     prompt: str
     negative_prompt: str
     seed: int
     size: Size
     parameters: SamplingParameters
+    masked: int | None = None
+    batch_sizes: tuple[int, ...] = (1,)
+
+    @cached_property
+    def program(self) -> Program:
+        """What each step does; adaptive switching replaces the rest of it on the way."""
+        return make_program(self.parameters)
+
+    @property
+    def rows(self) -> int:
+        """Of the engines' batch: a negative and a positive one when guided."""
+        return halves(self.parameters.guidance)
+
+    @cached_property
+    def batch_key(self) -> BatchKey:
+        """Requests of equal keys share a batch."""
+        parameters = self.parameters
+        guided = is_guided(parameters.guidance)
+        grid = parameters.schedule.grid
+        return BatchKey(self.size, self.program, grid, guided, self.masked, parameters.adaptive)
+
+
+def batch_shape(batch: Sequence[Request]) -> Shape:
+    """The workspace that a batch of requests of one key needs."""
+    first = batch[0]
+    return Shape(first.size, len(batch), len(batch) * first.rows, first.masked)
 
 
 class Requests:
@@ -40,7 +90,8 @@ class Requests:
 
     Args:
         recipe: gives what a request leaves open. manifests: of the pair's engines, by component.
-        geometry: the large transformer's. folder: where the engines are, for messages.
+        geometry: the large transformer's. scheduler: the checkpoint's; None: noise levels are
+            not looked at. folder: where the engines are, for messages.
     """
 
     def __init__(
@@ -49,10 +100,13 @@ class Requests:
         manifests: Mapping[str, Manifest],
         geometry: Geometry,
         tokenizers: Tokenizers,
+        scheduler: Any | None,
         folder: Path,
     ) -> None:
         self._recipe, self._manifests, self._geometry = recipe, manifests, geometry
         self._tokenizers, self._folder = tokenizers, folder
+        self._scheduler = scheduler
+        self._levels = lru_cache(maxsize=64)(partial(noise_levels, scheduler, device=torch.device("cpu")))
 
     def resolve(
         self,
@@ -86,38 +140,29 @@ class Requests:
         with blaming("size"):
             self._check_size(wanted)
         with blaming("seed"):
-            request = Request(prompt, negative, whole_seed(seed), wanted, parameters)
-        self.batch_sizes(request)
-        return request
-
-    def batch_sizes(self, request: Request) -> tuple[int, ...]:
-        """How many pictures like this the engines take at once, ascending.
-
-        Adaptive switching looks at a whole batch: to draw the same picture alone and among others, it gets one.
-
-        Raises:
-            HybridStitchError: none.
-        """
-        return batch_sizes(self._manifests, self._geometry, request.size, request.parameters, self._bucket)
-
-    def batch_key(self, request: Request) -> Hashable:
-        """Requests of equal keys share a batch. Prompt, seed, guidance scale and residual exponent are each image's."""
-        parameters = request.parameters
-        masked = self.shape([request]).masked
-        carries = parameters.residual is not None
-        how = parameters.score, parameters.sketch, carries, parameters.adaptive
-        return request.size, parameters.schedule, halves(parameters.guidance), masked, *how
-
-    def shape(self, batch: Sequence[Request]) -> Shape:
-        """The workspace that a batch needs."""
-        first = batch[0]
-        count = masked_count(self._geometry.tokens(first.size), first.parameters.mask_ratio, self._bucket)
-        return Shape(
-            size=first.size,
-            images=len(batch),
-            rows=len(batch) * halves(first.parameters.guidance),
-            masked=count if first.parameters.has_hybrid else None,
+            number = whole_seed(seed)
+        tokens, bucket, schedule = (
+            self._geometry.tokens(wanted),
+            self._recipe.profiles.token_bucket,
+            parameters.schedule,
         )
+        if self._scheduler is not None:
+            with blaming("steps"):
+                self._levels(schedule.steps, tokens, grid=schedule.grid)
+        return Request(
+            prompt,
+            negative,
+            number,
+            wanted,
+            parameters,
+            masked=parameters.masked_tokens(tokens, bucket),
+            batch_sizes=batch_sizes(self._manifests, self._geometry, wanted, parameters, bucket),
+        )
+
+    def levels(self, request: Request) -> Tensor:
+        """[S, 4], on the CPU: the noise levels of a request, see `noise_levels`."""
+        schedule = request.parameters.schedule
+        return self._levels(schedule.steps, self._geometry.tokens(request.size), grid=schedule.grid)
 
     def batches(self, requests: Sequence[Request]) -> list[list[int]]:
         """Requests, by their place, cut into batches that every engine takes at once, the largest first.
@@ -127,10 +172,10 @@ class Requests:
         """
         alike: dict[Hashable, list[int]] = {}
         for place, request in enumerate(requests):
-            alike.setdefault(self.batch_key(request), []).append(place)
+            alike.setdefault(request.batch_key, []).append(place)
         found = []
         for places in alike.values():
-            sizes = self.batch_sizes(requests[places[0]])
+            sizes = requests[places[0]].batch_sizes
             while places:
                 possible = [size for size in sizes if size <= len(places)]
                 if not possible:
@@ -141,10 +186,6 @@ class Requests:
                 found.append(places[: possible[-1]])
                 places = places[possible[-1] :]
         return found
-
-    @property
-    def _bucket(self) -> int:
-        return self._recipe.profiles.token_bucket
 
     def _check_size(self, size: Size) -> None:
         tokens = self._geometry.tokens(size)

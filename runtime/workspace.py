@@ -1,12 +1,13 @@
 """Every tensor that a batch of one shape touches, and the engine calls that are bound to them, made once.
 
-The specification is one list that `inspect` adds up and a run allocates: the prediction cannot drift from the run.
+The specification is one list that `inspect` adds up and a run allocates: the prediction cannot drift from the run. What
+does not depend on the number of masked tokens is there once for each size and batch, whatever ratios are asked for.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -20,22 +21,37 @@ from hybridstitch.method.size import Size
 from hybridstitch.method.state import STATE, State
 
 from .health import Health
+from .kept import BASE, KeptPieces, Key
 
+Sessions = Mapping[str, Session]
 MOST_STEPS = int(SETTINGS["steps"].most)
 
 
 @dataclass(frozen=True)
-class Shape:
-    """What decides every length of a run.
+class Lengths:
+    """What decides the lengths of all that does not depend on a mask.
 
-    images: of the batch. rows: of the engines' batch, twice as many when guided. masked: M, the tokens that the large
-    model computes in a hybrid step; None: there is no hybrid step, and so no keys and values to keep.
+    images: of the batch. rows: of the engines' batch, twice as many when guided.
     """
 
     size: Size
     images: int
     rows: int
+
+
+@dataclass(frozen=True)
+class Shape(Lengths):
+    """What decides every length of a run.
+
+    masked: M, the tokens that the large model computes in a hybrid step; None: there is no hybrid step, and so no keys
+    and values to keep.
+    """
+
     masked: int | None
+
+    @property
+    def lengths(self) -> Lengths:
+        return Lengths(self.size, self.images, self.rows)
 
 
 @dataclass(frozen=True)
@@ -55,23 +71,47 @@ class Space:
 
 @dataclass(frozen=True)
 class Specification:
-    """Every tensor of a workspace by its name: the sampler's state, the large model's keys and values, and what else
-    the engines read and write."""
+    """Every tensor of a workspace by its name.
+
+    state: the sampler's. sides: what else the engines read and write. fresh: keys and values of a full step.
+    masked_state, masked_sides, frozen: what depends on M, of the state, of the sides, and the keys and values of the
+    tokens that are not computed.
+    """
 
     state: Mapping[str, Space]
-    fresh: Mapping[str, Space]
-    frozen: Mapping[str, Space]
     sides: Mapping[str, Space]
+    fresh: Mapping[str, Space]
+    masked_state: Mapping[str, Space]
+    masked_sides: Mapping[str, Space]
+    frozen: Mapping[str, Space]
+
+    @property
+    def base_bytes(self) -> int:
+        """Of all but the keys and values that does not depend on M."""
+        return _bytes(self.state, self.sides)
+
+    @property
+    def fresh_bytes(self) -> int:
+        return _bytes(self.fresh)
+
+    @property
+    def masked_bytes(self) -> int:
+        """Of all that depends on M."""
+        return _bytes(self.masked_state, self.masked_sides, self.frozen)
 
     @property
     def keys_values(self) -> int:
         """Bytes of the keys and values."""
-        return sum(space.bytes for space in (*self.fresh.values(), *self.frozen.values()))
+        return _bytes(self.fresh, self.frozen)
 
     @property
     def others(self) -> int:
         """Bytes of all else."""
-        return sum(space.bytes for space in (*self.state.values(), *self.sides.values()))
+        return self.base_bytes + _bytes(self.masked_state, self.masked_sides)
+
+
+def _bytes(*spaces: Mapping[str, Space]) -> int:
+    return sum(space.bytes for each in spaces for space in each.values())
 
 
 def specification(manifests: Mapping[str, Manifest], shape: Shape) -> Specification:
@@ -111,11 +151,14 @@ def specification(manifests: Mapping[str, Manifest], shape: Shape) -> Specificat
     head = rows, geometry.heads
     fresh = Space((*head, tokens, geometry.head_dim), dtype["large"])
     frozen = Space((*head, tokens - masked, geometry.head_dim), dtype["large"])
+    of_mask = [name for name, (dims, _) in STATE.items() if {"M", "F"} & set(dims)]
     return Specification(
-        state=state,
+        state={name: space for name, space in state.items() if name not in of_mask},
+        sides={name: space for name, space in sides.items() if not name.startswith("masked.")},
         fresh=dict.fromkeys(names, fresh),
+        masked_state={name: state[name] for name in of_mask},
+        masked_sides={name: space for name, space in sides.items() if name.startswith("masked.")},
         frozen={f"frozen_{name}": frozen for name in names},
-        sides=sides,
     )
 
 
@@ -137,6 +180,43 @@ class Call:
     peaks: Tensor
 
 
+class _Base:
+    """What does not depend on a mask: the sampler's state, the small model's call and the decoder's."""
+
+    def __init__(self, sessions: Sessions, positions: Mapping[str, Tensor], spec: Specification, images: int) -> None:
+        self.device = sessions["large"].engine.device
+        self.state, self.sides = _allocate(spec.state, self.device), _allocate(spec.sides, self.device)
+        for model, table in positions.items():
+            self.sides[f"{model}.position"].copy_(table)
+        self.small = bind(sessions["small"], "small", "small", self.sides, {}, {}, images)
+        self.decoder: BoundCall | None = None
+        if "vae_decoder" in sessions:
+            self.decoder = sessions["vae_decoder"].bind(
+                {"latents": self.sides["latents"]}, {"image": self.sides["image"]}
+            )
+
+
+class _Full:
+    """The large model's call on all tokens, and the keys and values that it leaves, where somebody needs them."""
+
+    def __init__(self, sessions: Sessions, base: _Base, spec: Specification, shape: Shape) -> None:
+        self.fresh = _allocate(spec.fresh, base.device)
+        no_keys = _no_keys(sessions["large"].engine.manifest, shape.rows, base.device)
+        self.call = bind(sessions["large"], "large", "large", base.sides, no_keys, self.fresh, shape.images)
+
+
+class _Masked:
+    """What depends on M: the large model's call on the masked tokens, and the keys and values of the others."""
+
+    def __init__(self, sessions: Sessions, base: _Base, spec: Specification, shape: Shape) -> None:
+        self.state, self.sides = _allocate(spec.masked_state, base.device), _allocate(spec.masked_sides, base.device)
+        self.frozen = _allocate(spec.frozen, base.device)
+        sides = {**base.sides, **self.sides}
+        self.call: Call | None = None
+        if shape.masked:
+            self.call = bind(sessions["large"], "masked", "large", sides, self.frozen, {}, shape.images)
+
+
 class Workspace:
     """The tensors of a specification, and the calls of each kind of step bound to them.
 
@@ -145,33 +225,37 @@ class Workspace:
     itself, decoder where pictures are not decoded.
     """
 
-    def __init__(self, sessions: Mapping[str, Session], positions: Mapping[str, Tensor], shape: Shape) -> None:
-        """Allocate and bind.
+    def __init__(
+        self,
+        sessions: Sessions,
+        positions: Callable[[], Mapping[str, Tensor]],
+        shape: Shape,
+        kept: KeptPieces | None = None,
+    ) -> None:
+        """Allocate and bind what is not kept already.
 
         Args:
             sessions: of the large and the small transformer, and of the decoder where pictures are decoded.
-            positions: [N, D] of each transformer, cropped to the size.
+            positions: gives [N, D] of each transformer, cropped to the size, where they are not kept.
 
         Raises:
             HybridStitchError: lengths that no profile holds, or not enough memory.
             torch.OutOfMemoryError, MemoryError: likewise.
         """
-        manifests = {name: session.engine.manifest for name, session in sessions.items()}
-        spec, device = specification(manifests, shape), sessions["large"].engine.device
-        self.shape = shape
-        self.state = State(**_allocate(spec.state, device))
-        self.fresh, self.frozen = _allocate(spec.fresh, device), _allocate(spec.frozen, device)
-        self.sides = _allocate(spec.sides, device)
-        for model, table in positions.items():
-            self.sides[f"{model}.position"].copy_(table)
-        self._session, self._no_keys = sessions["large"], _no_keys(manifests["large"], shape.rows, device)
-        self.large = self._bind(sessions["large"], "large", "large", self._no_keys, self.fresh)
-        self.masked = self._bind(sessions["large"], "masked", "large", self.frozen, {}) if shape.masked else None
-        self.small = self._bind(sessions["small"], "small", "small", {}, {})
-        self.decoder: BoundCall | None = None
-        if "vae_decoder" in sessions:
-            latents, image = self.sides["latents"], self.sides["image"]
-            self.decoder = sessions["vae_decoder"].bind({"latents": latents}, {"image": image})
+        kept = KeptPieces(0) if kept is None else kept
+        spec = specification({name: session.engine.manifest for name, session in sessions.items()}, shape)
+        key, keeps = shape.lengths, None if shape.masked is None else 1
+        kept.begin()
+        base = kept.get(Key(key, BASE), spec.base_bytes, lambda: _Base(sessions, positions(), spec, shape.images))
+        full = kept.get(Key(key, "full", keeps), spec.fresh_bytes, lambda: _Full(sessions, base, spec, shape))
+        masked = kept.get(
+            Key(key, "masked", shape.masked), spec.masked_bytes, lambda: _Masked(sessions, base, spec, shape)
+        )
+        self.shape, self._session, self._device = shape, sessions["large"], base.device
+        self.state = State(**base.state, **masked.state)
+        self.sides = {**base.sides, **masked.sides}
+        self.fresh, self.frozen = full.fresh, masked.frozen
+        self.large, self.masked, self.small, self.decoder = full.call, masked.call, base.small, base.decoder
 
     def masked_alone(self) -> Call | None:
         """The masked call without the frozen keys and values, so that the masked tokens see only each other and the
@@ -180,7 +264,10 @@ class Workspace:
         Raises:
             HybridStitchError: the engine has no profile for it; ONNX Runtime's needs none.
         """
-        return self._bind(self._session, "masked", "large", self._no_keys, {}) if self.masked else None
+        if self.masked is None:
+            return None
+        no_keys = _no_keys(self._session.engine.manifest, self.shape.rows, self._device)
+        return bind(self._session, "masked", "large", self.sides, no_keys, {}, self.shape.images)
 
     def note_steps(self, health: Health, steps: int) -> None:
         """Note what the transformers gave in the first steps of a run."""
@@ -189,27 +276,39 @@ class Workspace:
         where = [f"{model}, step {step + 1}," for step in range(steps) for model in models]
         health.note(where, peaks.flatten(0, 1))
 
-    def _bind(
-        self, session: Session, call: str, model: str, frozen: Mapping[str, Tensor], kept: Mapping[str, Tensor]
-    ) -> Call:
-        tokens, velocity = self.sides[f"{call}.tokens"], self.sides[f"{call}.velocity"]
-        inputs = {
-            "tokens": tokens,
-            "position": self.sides[f"{call}.position"],
-            "text": self.sides["text"],
-            "pooled": self.sides["pooled"],
-            "timestep": self.sides[f"{model}.timestep"],
-            **frozen,
-        }
-        return Call(
-            model=model,
-            bound=session.bind(inputs, {"velocity": velocity, **kept}),
-            tokens=tokens.unflatten(0, (-1, self.shape.images)),
-            timestep=inputs["timestep"],
-            velocity=velocity,
-            velocities=velocity.split(self.shape.images),
-            peaks=self.sides[f"{model}.peaks"],
-        )
+
+def bind(
+    session: Session,
+    call: str,
+    model: str,
+    sides: Mapping[str, Tensor],
+    frozen: Mapping[str, Tensor],
+    fresh: Mapping[str, Tensor],
+    images: int,
+) -> Call:
+    """Bind a transformer's call ("large", "masked" or "small") to its tensors among the sides.
+
+    Args:
+        frozen: the keys and values that it reads. fresh: those that it writes.
+    """
+    tokens, velocity = sides[f"{call}.tokens"], sides[f"{call}.velocity"]
+    inputs = {
+        "tokens": tokens,
+        "position": sides[f"{call}.position"],
+        "text": sides["text"],
+        "pooled": sides["pooled"],
+        "timestep": sides[f"{model}.timestep"],
+        **frozen,
+    }
+    return Call(
+        model=model,
+        bound=session.bind(inputs, {"velocity": velocity, **fresh}),
+        tokens=tokens.unflatten(0, (-1, images)),
+        timestep=inputs["timestep"],
+        velocity=velocity,
+        velocities=velocity.split(images),
+        peaks=sides[f"{model}.peaks"],
+    )
 
 
 def _geometry(manifest: Manifest) -> Geometry:

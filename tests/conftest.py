@@ -88,10 +88,10 @@ def tampered(pipe, monkeypatch):
 
     def tamper(name, after):
         monkeypatch.setitem(pipe._sessions, name, Tampered(pipe._sessions[name], after))
-        pipe._workspaces.clear()
+        pipe._kept.clear()
 
     yield tamper
-    pipe._workspaces.clear()
+    pipe._kept.clear()
 
 
 @pytest.fixture(scope="session")

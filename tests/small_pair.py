@@ -11,7 +11,7 @@ from diffusers import SD3Transformer2DModel
 from function_engine import FunctionEngine
 from torch import Tensor
 
-from hybridstitch.method.masks import Mask, hardest, masked_count
+from hybridstitch.method.masks import Mask, hardest
 from hybridstitch.method.parameters import SamplingParameters
 from hybridstitch.method.sampler import Sampler
 from hybridstitch.method.sigmas import levels
@@ -110,7 +110,9 @@ class SmallPair:
         """With this pair's text and noise. masked: M; None: no hybrid step."""
         images, rows = len(self.noise), len(self.text)
         workspace = Workspace(
-            self.engines, {name: self.position(name) for name in self.engines}, Shape(self.size, images, rows, masked)
+            self.engines,
+            lambda: {name: self.position(name) for name in self.engines},
+            Shape(self.size, images, rows, masked),
         )
         workspace.sides["text"].copy_(self.text)
         workspace.sides["pooled"].copy_(self.pooled)
@@ -127,9 +129,7 @@ class SmallPair:
         sigmas: Tensor | None = None,
         choose: Callable[[Tensor, int], Mask] = hardest,
     ) -> tuple[Sampler, State]:
-        masked = (
-            masked_count(self.noise.shape[1], parameters.mask_ratio, token_bucket) if parameters.has_hybrid else None
-        )
+        masked = parameters.masked_tokens(self.noise.shape[1], token_bucket)
         workspace = self.workspace(masked)
         workspace.state.guidance.fill_(parameters.guidance)
         workspace.state.exponent.fill_(parameters.residual or 0.0)

@@ -12,7 +12,7 @@ from torch import Tensor
 from hybridstitch.engines.executors.engine import Engine
 from hybridstitch.method.geometry import Geometry
 from hybridstitch.method.guidance import halves
-from hybridstitch.method.masks import Mask, hardest, masked_count
+from hybridstitch.method.masks import Mask, hardest
 from hybridstitch.method.parameters import SamplingParameters, Score
 from hybridstitch.method.sampler import Sampler
 from hybridstitch.method.schedule import Schedule
@@ -112,11 +112,11 @@ def run_stage(side: Side, stage: str, setting: Setting, *, follow: Sequence[Mask
     """
     parameters, geometry = _parameters(stage, setting), setting.geometry
     images, tokens = setting.noise.shape[:2]
-    masked = masked_count(tokens, parameters.mask_ratio, setting.token_bucket) if parameters.has_hybrid else None
+    masked = parameters.masked_tokens(tokens, setting.token_bucket)
     grid = geometry.grid(setting.size)
     workspace = Workspace(
         {"large": side.large.session(), "small": side.small.session()},
-        {name: crop_positions(table, *grid).to(setting.noise.device) for name, table in side.positions.items()},
+        lambda: {name: crop_positions(table, *grid).to(setting.noise.device) for name, table in side.positions.items()},
         Shape(setting.size, images, images * halves(setting.guidance), masked),
     )
     state, choose = workspace.state, _Following(follow)

@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 from .errors import HybridStitchError
+from .masks import masked_count
 from .schedule import Schedule
 from .settings import SETTINGS, Method, Score, Sketch
 
@@ -47,6 +48,13 @@ class SamplingParameters:
     def has_hybrid(self) -> bool:
         """Whether there may be a hybrid stage, and so keys and values to keep."""
         return self.schedule.has_hybrid or (self.adaptive is not None and self.method == "hybrid")
+
+    def masked_tokens(self, tokens: int, bucket: int) -> int | None:
+        """M, of N image tokens those that a hybrid step computes with the large model; None: there is no such step.
+
+        bucket: M is a multiple of it, or all tokens.
+        """
+        return masked_count(tokens, self.mask_ratio, bucket) if self.has_hybrid else None
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON: flat, every setting by its name, and enough to make it again (`settings_from`)."""

@@ -38,7 +38,7 @@ def draw_a_little(pipe: HybridStitch, size: Size, seeds: Sequence[int] = (0,)) -
     """
     short: dict[str, Any] = {"method": "hybrid", "steps": 4, "large_steps": 2, "hybrid_steps": 1}
     batch = [pipe.requests.resolve("a picture", seed=seed, size=size, **short) for seed in seeds]
-    batch += batch[-1:] * (pipe.requests.batch_sizes(batch[0])[0] - len(batch))
+    batch += batch[-1:] * (batch[0].batch_sizes[0] - len(batch))
     with pipe.drawing(batch) as drawing:
         for _step in drawing:
             pass

@@ -9,7 +9,7 @@ import torch
 from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.method.size import Size
 from hybridstitch.runtime.pipeline import HybridStitch
-from hybridstitch.runtime.request import Request, Requests
+from hybridstitch.runtime.request import Request
 from hybridstitch.runtime.result import Picture
 
 from .readiness import draw_a_little
@@ -21,8 +21,8 @@ class Sharing:
         most: pictures of a batch, at most; None: as many as `warm_up` found to come out the same, else 1.
     """
 
-    def __init__(self, requests: Requests, most: int | None) -> None:
-        self._requests, self._most = requests, most
+    def __init__(self, most: int | None) -> None:
+        self._most = most
         self._equal: dict[tuple[Size, int], tuple[int | None, int]] = {}  # size, rows of one: masked tokens, pictures
 
     def warm_up(self, pipe: HybridStitch, size: Size) -> None:
@@ -39,23 +39,22 @@ class Sharing:
         if self._most is not None:
             return
         first = pipe.requests.resolve(alone[0].prompt, size=size, method="hybrid")
-        sizes, shape = self._requests.batch_sizes(first), self._requests.shape([first])
+        sizes = first.batch_sizes
         if sizes[0] > 1:
             return
         alone += [picture for seed in range(1, sizes[-1]) for picture in draw_a_little(pipe, size, [seed])]
         most = max(images for images in sizes if images == 1 or _same(pipe, size, alone[:images]))
-        self._equal[size, shape.rows] = shape.masked, most
+        self._equal[size, first.rows] = first.masked, most
 
     def sizes(self, request: Request) -> tuple[int, ...]:
         """The batches that a request may be in, ascending; if none is allowed, the smallest that the engines take."""
-        possible = self._requests.batch_sizes(request)
+        possible = request.batch_sizes
         most = self._learned(request) if self._most is None else self._most
         return tuple(size for size in possible if size <= most) or possible[:1]
 
     def _learned(self, request: Request) -> int:
-        shape = self._requests.shape([request])
-        masked, most = self._equal.get((shape.size, shape.rows), (None, 1))
-        return most if shape.masked in (None, masked) else 1  # other numbers of masked tokens were not looked at
+        masked, most = self._equal.get((request.size, request.rows), (None, 1))
+        return most if request.masked in (None, masked) else 1  # other numbers of masked tokens were not looked at
 
 
 def _same(pipe: HybridStitch, size: Size, alone: Sequence[Picture]) -> bool:

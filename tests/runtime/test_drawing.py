@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import weakref
+
 import numpy as np
 import pytest
+import torch
 from function_engine import Tampered
 
 from hybridstitch import Failure, HybridStitchError, Picture
-from hybridstitch.method.state import STATE
+from hybridstitch.method.errors import OutOfMemory
+from hybridstitch.runtime import workspace
+from hybridstitch.runtime.request import batch_shape
 
 PROMPTS = [
     "a large striped red star left of a small plain white circle on a navy background",
@@ -42,51 +47,120 @@ def counted(pipe, monkeypatch):
 
     for name, session in list(pipe._sessions.items()):
         monkeypatch.setitem(pipe._sessions, name, counting(name, session))
-    pipe._workspaces.clear()
+    pipe._kept.clear()
     yield bound
-    pipe._workspaces.clear()
+    pipe._kept.clear()
+
+
+def pieces(pipe) -> dict[tuple[str, str, int | None], int]:
+    """What is kept: size, kind and M of each piece, and the address of one of its tensors."""
+    return {(str(key.lengths.size), key.kind, key.masked): id(kept.piece) for key, kept in pipe._kept._pieces.items()}
 
 
 def test_calls_are_bound_once_for_each_kind_of_step_and_memory_stays_where_it_is(pipe, counted):
-    once = [("large", 256), ("large", 80), ("small", 256), ("vae_decoder", 0)]
+    once = [("small", 256), ("vae_decoder", 0), ("large", 256), ("large", 80)]
     (batch,) = [pipe.resolve(PROMPTS[:1], **{**HYBRID, "refresh_every": 2})]
     drawn(pipe, batch)
     assert counted == once
-    (workspace,) = pipe._workspaces.values()
-    state = {name: getattr(workspace.state, name) for name in STATE}
-    tensors = [state, workspace.fresh, workspace.frozen, workspace.sides]
-    addresses = [{name: tensor.data_ptr() for name, tensor in group.items()} for group in tensors]
+    before = pieces(pipe)
     drawn(pipe, pipe.resolve(PROMPTS[1:2], seed=4, **{**HYBRID, "hybrid_steps": 4, "residual": 1.0}, guidance=5.0))
     assert counted == once  # another draw of the same shape
-    assert [{name: tensor.data_ptr() for name, tensor in group.items()} for group in tensors] == addresses
+    assert pieces(pipe) == before
+
+
+def test_another_mask_ratio_makes_what_depends_on_the_mask_and_nothing_else(pipe, counted):
+    drawn(pipe, pipe.resolve(PROMPTS[:1], **HYBRID))
+    before = pieces(pipe)
+    counted.clear()
     drawn(pipe, pipe.resolve(PROMPTS[:1], **HYBRID, mask_ratio=0.5))
-    assert counted == [*once, ("large", 256), ("large", 128), ("small", 256), ("vae_decoder", 0)]  # another M
+    assert counted == [("large", 128)]
+    assert pieces(pipe).items() >= before.items()
+    assert pieces(pipe).keys() - before.keys() == {("128x128", "masked", 128)}
 
 
-def test_shapes_that_were_used_long_ago_make_room(pipe, monkeypatch):
-    monkeypatch.setattr("hybridstitch.runtime.pipeline.WORKSPACES", 2)
-    pipe._workspaces.clear()
-    for size in ("128x128", "160x96", "128x128", "96x160"):
-        drawn(pipe, pipe.resolve(PROMPTS[2:], size=size, steps=1, method="small"))
-    assert [str(shape.size) for shape in pipe._workspaces] == ["128x128", "96x160"]
-    pipe._workspaces.clear()
+def test_all_mask_ratios_share_one_set_of_fresh_keys_and_values(pipe):
+    pipe._kept.clear()
+    sizes = []
+    for ratio in (0.1, 0.3, 0.5, 0.9):
+        request = pipe.requests.resolve(PROMPTS[0], **HYBRID, mask_ratio=ratio)
+        drawn(pipe, [request])
+        drawing = pipe._workspace(batch_shape([request]))
+        sizes.append({tensor.data_ptr() for tensor in drawing.fresh.values()})
+    assert all(addresses == sizes[0] for addresses in sizes)
 
 
-def test_where_memory_is_short_a_new_shape_takes_that_of_the_others(pipe, monkeypatch):
-    real, refused = pipe._new_workspace, []
+def test_no_client_can_make_a_pipeline_keep_more_than_the_largest_batch_of_its_recipe(pipe):
+    pipe._kept.clear()
+    for size in pipe.recipe.profiles.sizes:
+        for ratio in (0.0, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0):
+            drawn(
+                pipe,
+                pipe.resolve(PROMPTS[:1], **{**HYBRID, "hybrid_steps": 1, "steps": 3}, size=size, mask_ratio=ratio),
+            )
+            assert pipe._kept.bytes <= pipe._kept.most
+
+
+def test_pieces_that_were_used_long_ago_make_room(pipe, monkeypatch):
+    pipe._kept.clear()
+    ask = {"steps": 1, "method": "small"}
+    drawn(pipe, pipe.resolve(PROMPTS[2:], size="128x128", **ask))
+    monkeypatch.setattr(pipe._kept, "most", 2 * pipe._kept.bytes)
+    for size in ("160x96", "128x128", "96x160"):
+        drawn(pipe, pipe.resolve(PROMPTS[2:], size=size, **ask))
+    assert {str(key.lengths.size) for key in pipe._kept} == {"128x128", "96x160"}
+    pipe._kept.clear()
+
+
+def test_where_memory_is_short_a_new_batch_takes_that_of_the_others(pipe, monkeypatch):
+    real, refused = pipe._assemble, []
 
     def short(shape):
-        if pipe._workspaces:
+        if pipe._kept:
             refused.append(shape)
             raise MemoryError
         return real(shape)
 
-    pipe._workspaces.clear()
-    monkeypatch.setattr(pipe, "_new_workspace", short)
+    pipe._kept.clear()
+    monkeypatch.setattr(pipe, "_assemble", short)
     for size in ("160x96", "128x128"):
         drawn(pipe, pipe.resolve(PROMPTS[2:], size=size, steps=1, method="small"))
     assert [str(shape.size) for shape in refused] == ["128x128"]
-    assert len(pipe._workspaces) == 1
+    assert {str(key.lengths.size) for key in pipe._kept} == {"128x128"}
+
+
+def test_of_a_failed_attempt_nothing_is_left_when_the_second_one_begins(pipe, monkeypatch):
+    drawn(pipe, pipe.resolve(PROMPTS[2:], size="160x96", steps=1, method="small"))
+    real, attempt, made, left = workspace._allocate, 1, [], []
+
+    def allocate(spaces, device):
+        nonlocal attempt
+        if attempt == 1 and any(name.startswith("frozen_") for name in spaces):
+            attempt = 2
+            raise torch.OutOfMemoryError("a GPU that is full")
+        if attempt == 2:
+            left.append([tensor.shape for known in made if (tensor := known()) is not None])
+            attempt = 3
+        tensors = real(spaces, device)
+        if attempt == 1:
+            made.extend(weakref.ref(tensor) for tensor in tensors.values())
+        return tensors
+
+    monkeypatch.setattr(workspace, "_allocate", allocate)
+    (outcome,) = drawn(pipe, pipe.resolve(PROMPTS[:1], **HYBRID))
+    assert isinstance(outcome, Picture)
+    assert made
+    assert left == [[]]
+    pipe._kept.clear()
+
+
+def test_a_batch_that_does_not_fit_at_all_is_refused_in_one_line(pipe, monkeypatch):
+    def full(spaces, device):
+        raise torch.OutOfMemoryError("a GPU that is full")
+
+    pipe._kept.clear()
+    monkeypatch.setattr(workspace, "_allocate", full)
+    with pytest.raises(OutOfMemory, match="not enough memory on cpu for 1 pictures of 128x128: draw fewer at once or"):
+        drawn(pipe, pipe.resolve(PROMPTS[:1], **HYBRID))
 
 
 def test_a_run_is_cancelled_between_two_steps_and_the_next_is_as_it_would_be(pipe):
@@ -137,9 +211,9 @@ def test_nan_in_one_image_of_three_leaves_the_other_two_byte_for_byte(pipe, monk
             outputs["velocity"][1::3] = float("nan")
 
     monkeypatch.setitem(pipe._sessions, "large", Tampered(pipe._sessions["large"], spoil))
-    pipe._workspaces.clear()
+    pipe._kept.clear()
     first, second, third = drawn(pipe, batch)
-    pipe._workspaces.clear()
+    pipe._kept.clear()
     assert isinstance(second, Failure)
     assert second.request == batch[1]
     assert second.error.startswith("large, step 3, gave NaN or infinity")
@@ -157,7 +231,7 @@ def test_one_pipeline_draws_one_batch_at_a_time(pipe):
 
 def test_what_shares_a_batch_is_decided_by_everything_but_prompt_seed_guidance_and_exponent(pipe):
     def key(**settings):
-        return pipe.requests.batch_key(pipe.requests.resolve(PROMPTS[0], **{**HYBRID, **settings}))
+        return pipe.requests.resolve(PROMPTS[0], **{**HYBRID, **settings}).batch_key
 
     own = key()
     alike = [{"seed": 9}, {"guidance": 3.0}, {"residual": 1.5}, {"negative_prompt": "a small red ring"}]

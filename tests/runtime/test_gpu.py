@@ -27,7 +27,7 @@ def draw(cuda, monkeypatch):
     pipe.device, pipe._stream, pipe._busy = SECOND, OwnStream(SECOND), False
 
     def draw(work):
-        monkeypatch.setattr(pipe, "_begin", lambda batch, watch, choose, models: work(cuda.current[1]))
+        monkeypatch.setattr(pipe, "_begin", lambda batch, watch, parts: work(cuda.current[1]))
         with pipe.drawing([SimpleNamespace(size="128x128")], watch=SimpleNamespace()) as drawing:  # type: ignore[list-item]
             return drawing
 

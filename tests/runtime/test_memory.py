@@ -16,7 +16,6 @@ from hybridstitch.engines.executors import tensorrt_engine
 from hybridstitch.engines.executors.tensorrt_engine import TensorRTEngine
 from hybridstitch.engines.store.folder import Store
 from hybridstitch.method.guidance import halves
-from hybridstitch.method.masks import masked_count
 from hybridstitch.method.size import Size
 from hybridstitch.method.state import STATE
 from hybridstitch.pairs.parameters import make_parameters
@@ -50,9 +49,7 @@ def engine(manifests, tmp_path, monkeypatch):
 def test_the_tensors_of_a_run_are_those_that_were_predicted(manifests, engine, method, guidance):
     recipe = make_recipe()
     parameters = make_parameters(recipe, method, steps=6, guidance=guidance)
-    masked = (
-        masked_count(TOKENS, parameters.mask_ratio, recipe.profiles.token_bucket) if parameters.has_hybrid else None
-    )
+    masked = parameters.masked_tokens(TOKENS, recipe.profiles.token_bucket)
     session = engine.session()
     workspace = Workspace(
         {
@@ -60,7 +57,7 @@ def test_the_tensors_of_a_run_are_those_that_were_predicted(manifests, engine, m
             "small": FunctionEngine(manifests["small"], dict),
             "vae_decoder": FunctionEngine(manifests["vae_decoder"], dict),
         },
-        {name: torch.randn(TOKENS, 4) for name in ("large", "small")},
+        lambda: {name: torch.randn(TOKENS, 4) for name in ("large", "small")},
         Shape(Size.parse("32x32"), BATCH, BATCH * halves(guidance), masked),
     )
     predicted = predict(manifests, recipe, parameters, Size.parse("32x32"), BATCH)

@@ -116,7 +116,8 @@ def test_a_picture_says_how_it_was_made_and_can_be_drawn_again_from_it(pipe, tmp
     [
         (("",), "the prompt is empty"),
         (("  ",), "the prompt is empty"),
-        (("\x00\n",), "the prompt is empty"),
+        (("\n\t",), "the prompt is empty"),
+        (("\x00\n",), r"the prompt holds the control character '\\x00'"),
         (([],), "there is no prompt"),
         ((None,), "the prompt must be text, not None"),
         ((b"a star",), "the prompt must be text, not b'a star'"),

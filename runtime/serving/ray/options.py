@@ -87,7 +87,7 @@ class Options(BaseModel):
         found = self.found(recipe)
         assets = found.store.assets([plan for plans in found.plans.values() for plan in plans])
         lengths = [encoder_length(each) for name, each in found.manifests.items() if name.startswith("text_encoder")]
-        return Requests(recipe, found.manifests, found.geometry, Tokenizers(assets, lengths), found.folder)
+        return Requests(recipe, found.manifests, found.geometry, Tokenizers(assets, lengths), None, found.folder)
 
 
 def schedule_config(path: str | None) -> dict[str, Any]:

@@ -13,7 +13,7 @@ def test_engines_that_round_otherwise_in_a_large_batch_draw_smaller_ones(pipe, a
             outputs["velocity"] += 1e-6
 
     tampered("small", after)
-    sharing = Sharing(pipe.requests, None)
+    sharing = Sharing(None)
     assert sharing.sizes(ask()) == (1,)
     sharing.warm_up(pipe, pipe.recipe.defaults.size)
     assert sharing.sizes(ask()) == (1, 2)
@@ -32,12 +32,12 @@ def test_a_batch_that_there_is_no_memory_for_is_not_drawn(pipe, ask, monkeypatch
         return begin(batch, *how)
 
     monkeypatch.setattr(pipe, "_begin", full)
-    sharing = Sharing(pipe.requests, None)
+    sharing = Sharing(None)
     sharing.warm_up(pipe, pipe.recipe.defaults.size)
     assert sharing.sizes(ask())[-1] <= 2
 
 
 @pytest.mark.parametrize(("most", "sizes"), [(1, (1,)), (3, (1, 2, 3)), (64, (1, 2, 3, 4))])
 def test_a_number_that_was_asked_for_holds_for_all(pipe, ask, most, sizes):
-    assert Sharing(pipe.requests, most).sizes(ask(mask_ratio=0.5)) == sizes
-    assert Sharing(pipe.requests, most).sizes(pipe.requests.resolve("a star", adaptive=0.1)) == (1,)
+    assert Sharing(most).sizes(ask(mask_ratio=0.5)) == sizes
+    assert Sharing(most).sizes(pipe.requests.resolve("a star", adaptive=0.1)) == (1,)
