@@ -191,7 +191,7 @@ def measure_engines(
     masked = []
     for count in counts:
         call = times[names[count]]
-        share, quartiles = call.share_of(times["large"])
+        share, quartiles = call.share
         counted = None if operations is None else operations(call.lengths) / operations(full["large"])
         masked.append(MaskedCall(count, count / tokens, call, share, quartiles, counted))
     shown = [*full, *(names[count] for count in dict.fromkeys(always) if count in names)]

@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hybridstitch.engines.executors.engine import BoundCall, Engine
+from hybridstitch.engines.executors.engine import BoundCall, Session
 from hybridstitch.engines.lengths import full_lengths
+from hybridstitch.engines.out_of_memory import running
 from hybridstitch.engines.profiles import resolve
 from hybridstitch.engines.store.manifest import Manifest
 from hybridstitch.method.guidance import halves
@@ -27,11 +28,15 @@ LEAST = 0.005
 
 @dataclass(frozen=True)
 class CallTime:
-    """Seconds of an engine's call, one number a repetition. lengths: of its dynamic dimensions, such as M and F."""
+    """Seconds of an engine's call, one number a repetition. lengths: of its dynamic dimensions, such as M and F.
+
+    full: seconds of the engine's full call, which took turns with it; none of the full call itself.
+    """
 
     name: str
     lengths: Mapping[str, int]
     seconds: tuple[float, ...]
+    full: tuple[float, ...] = ()
 
     @property
     def median(self) -> float:
@@ -46,9 +51,10 @@ class CallTime:
     def per_second(self) -> float:
         return 1 / self.median
 
-    def share_of(self, full: CallTime) -> tuple[float, tuple[float, float]]:
-        """Its seconds as a share of a full call's of the same repetitions: median, and quartiles."""
-        low, middle, high = np.percentile(np.array(self.seconds) / np.array(full.seconds), [25, 50, 75])
+    @property
+    def share(self) -> tuple[float, tuple[float, float]]:
+        """Its seconds as a share of the full call's in the same repetitions: median, and quartiles."""
+        low, middle, high = np.percentile(np.array(self.seconds) / np.array(self.full), [25, 50, 75])
         return float(middle), (float(low), float(high))
 
 
@@ -85,34 +91,67 @@ def measure_calls(
     repetitions: int,
     progress: OnProgress = silent,
 ) -> dict[str, CallTime]:
-    """Seconds of calls that take turns, on inputs of noise.
+    """Seconds of calls on inputs of noise, on the pipeline's own stream.
+
+    An engine's first call is the control of its others: it stays bound, and takes turns with each of them in turn. So
+    no more than two calls of one engine are there at a time, and a machine that slows down slows both.
 
     Args:
         calls: by name the engine and the lengths of its dynamic dimensions.
 
     Raises:
-        HybridStitchError: lengths that no profile holds, or not enough memory.
+        HybridStitchError: lengths that no profile holds.
+        OutOfMemory: not enough memory for two calls of an engine.
     """
-    bound = {name: bind_noise(pipe.engines[engine], lengths) for name, (engine, lengths) in calls.items()}
-    turns: dict[str, int] = {}
-    for name, call in bound.items():
-        progress(Progress(f"warm-up: {name} call", 0, repetitions))
-        _seconds(call, 1, pipe.device)
-        turns[name] = max(1, math.ceil(LEAST / _seconds(call, 1, pipe.device)))
-    seconds: dict[str, list[float]] = {name: [] for name in bound}
-    for repetition in range(repetitions):
-        progress(Progress("engine calls", repetition, repetitions))
-        for name, call in bound.items():
-            seconds[name].append(_seconds(call, turns[name], pipe.device))
-    return {name: CallTime(name, calls[name][1], tuple(found)) for name, found in seconds.items()}
+    names = {engine: [name for name in calls if calls[name][0] == engine] for engine, _ in calls.values()}
+    found: dict[str, CallTime] = {}
+    with torch.inference_mode(), pipe.on_its_stream():
+        for engine, (first, *others) in names.items():
+            session = pipe.engines[engine].session()
+            control = _warm(pipe, session, first, calls[first][1], repetitions, progress)
+            (alone,) = _in_turns(pipe, [control], repetitions)
+            found[first] = CallTime(first, calls[first][1], alone)
+            for name in others:
+                pair = [control, _warm(pipe, session, name, calls[name][1], repetitions, progress)]
+                beside, own = _in_turns(pipe, pair, repetitions)
+                del pair  # before the next call is bound
+                found[name] = CallTime(name, calls[name][1], own, beside)
+    return {name: found[name] for name in calls}
 
 
-def bind_noise(engine: Engine, lengths: Mapping[str, int]) -> BoundCall:
+def _warm(
+    pipe: HybridStitch,
+    session: Session,
+    name: str,
+    lengths: Mapping[str, int],
+    repetitions: int,
+    progress: OnProgress,
+) -> tuple[BoundCall, int]:
+    """A call that has run twice, and how often it runs in a row."""
+    progress(Progress(f"{name} call", 0, repetitions))
+    call = bind_noise(session, lengths)
+    _seconds(call, 1, pipe.device)
+    return call, max(1, math.ceil(LEAST / _seconds(call, 1, pipe.device)))
+
+
+def _in_turns(pipe: HybridStitch, calls: Sequence[tuple[BoundCall, int]], repetitions: int) -> list[tuple[float, ...]]:
+    """Seconds of each call, one number a repetition."""
+    seconds = [[_seconds(call, turns, pipe.device) for call, turns in calls] for _ in range(repetitions)]
+    return list(zip(*seconds, strict=True))
+
+
+def bind_noise(session: Session, lengths: Mapping[str, int]) -> BoundCall:
     """A call on noise. Of a transformer only the velocity is computed, as in every step that keeps no keys.
 
     Raises:
-        HybridStitchError: as `Session.bind`.
+        HybridStitchError, OutOfMemory: as `Session.bind`.
     """
+    with running(session.engine.manifest.component, session.engine.device):
+        return _bind_noise(session, lengths)
+
+
+def _bind_noise(session: Session, lengths: Mapping[str, int]) -> BoundCall:
+    engine = session.engine
     generator = torch.Generator().manual_seed(0)
 
     def noise(dtype: str, shape: tuple[int, ...]) -> Tensor:
@@ -126,7 +165,7 @@ def bind_noise(engine: Engine, lengths: Mapping[str, int]) -> BoundCall:
     if "velocity" in manifest.outputs:
         velocity = manifest.outputs["velocity"]
         outputs = {"velocity": noise(velocity.dtype, resolve(velocity.dims, lengths))}
-    return engine.session().bind(inputs, outputs)
+    return session.bind(inputs, outputs)
 
 
 def _seconds(call: BoundCall, turns: int, device: torch.device) -> float:

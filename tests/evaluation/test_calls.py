@@ -1,12 +1,17 @@
 """One call of each engine is timed in turns, and a masked one beside its share of the operations."""
 
+from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
+from weakref import WeakSet
 
 import pytest
+import torch
+from function_engine import FunctionCall, FunctionEngine
 from small_pair import SmallPair
 
 from hybridstitch.engines.profiles import Profile
+from hybridstitch.engines.tensors import TensorSpec
 from hybridstitch.evaluation.calls import CallTime, call_lengths, masked_tokens, measure_calls, spread
 from hybridstitch.evaluation.operations import count_operations
 from hybridstitch.method.errors import HybridStitchError
@@ -14,10 +19,10 @@ from hybridstitch.models.token_transformer import TokenTransformer
 
 
 def test_a_calls_time_is_the_median_of_its_repetitions():
-    full, masked = CallTime("full", {}, (2.0, 8.0, 2.0)), CallTime("masked", {}, (1.0, 4.0, 0.5))
+    masked = CallTime("masked", {}, (1.0, 4.0, 0.5), full=(2.0, 8.0, 2.0))
     assert masked.median == 1.0
     assert masked.per_second == 1.0
-    assert masked.share_of(full) == (0.5, (0.375, 0.5))
+    assert masked.share == (0.5, (0.375, 0.5))
 
 
 def test_every_bucket_that_a_profile_holds_is_a_masked_call():
@@ -75,7 +80,50 @@ def test_calls_of_every_engine_are_timed_as_a_run_makes_them(pipe):
     found = measure_calls(pipe, calls, 3)
     assert set(found) == {*pipe.engines, "masked"}
     assert all(len(call.seconds) == 3 for call in found.values())
-    assert 0.1 < found["masked"].share_of(found["large"])[0] < 1
+    assert 0.1 < found["masked"].share[0] < 1
+
+
+def test_calls_take_turns_with_the_full_one_on_the_pipelines_stream_and_no_two_others_are_bound_at_once(monkeypatch):
+    ran: list[str] = []
+    bound: WeakSet[Any] = WeakSet()
+    most: list[int] = []
+
+    def compute(inputs):
+        assert on_stream
+        ran.append(str(inputs["tokens"].shape[1]))
+        most.append(len(bound))
+        return {"velocity": torch.zeros(inputs["tokens"].shape)}
+
+    class Call(FunctionCall):
+        def __init__(self, *arguments):
+            assert on_stream
+            super().__init__(*arguments)
+            bound.add(self)
+
+    on_stream: list[bool] = []
+
+    @contextmanager
+    def stream():
+        on_stream.append(True)
+        yield
+        on_stream.clear()
+
+    spec = {"tokens": TensorSpec("float32", ("B", "M", 4))}
+    manifest = SimpleNamespace(
+        component="large", inputs=spec, outputs={"velocity": TensorSpec("float32", ("B", "M", 4))}
+    )
+    engine = FunctionEngine(manifest, compute)
+    monkeypatch.setattr(engine, "bind", lambda inputs, outputs: Call(engine, inputs, outputs))
+    pipe: Any = SimpleNamespace(engines={"large": engine}, device=engine.device, on_its_stream=stream)
+    monkeypatch.setattr("hybridstitch.evaluation.calls.LEAST", 0)
+    found = measure_calls(pipe, {f"{count}": ("large", {"B": 1, "M": count}) for count in (16, 4, 8)}, 3)
+    assert ran == ["16"] * 5 + ["4"] * 2 + ["16", "4"] * 3 + ["8"] * 2 + ["16", "8"] * 3
+    assert max(most) == 2
+    assert {name: (len(call.seconds), len(call.full)) for name, call in found.items()} == {
+        "16": (3, 0),
+        "4": (3, 3),
+        "8": (3, 3),
+    }
 
 
 def test_lengths_that_no_profile_holds_are_refused(pipe):
