@@ -3,8 +3,9 @@
 //   hybridstitch-server --port 8080 --threads 2
 //   curl -d 'prompt=a large red star on a navy background' -d seed=7 -d steps=20 localhost:8080/generate > star.png
 // 400: the request cannot be drawn. 503: try again later, or it is closing. 408: too late. 500: this one went wrong.
-// 411, 413, 415: it takes bodies of up to 64 KiB that say their length and are not compressed.
-// SIGTERM and Ctrl-C: finish every request that is there, refuse new ones, leave.
+// 411, 413, 415: it takes forms of up to 64 KiB that say their length and are not compressed.
+// A client that closes its connection gives its picture up.
+// SIGTERM and Ctrl-C: finish every request that somebody waits for, refuse new ones, leave.
 #include <httplib.h>
 #include <netinet/tcp.h>
 #include <signal.h>
@@ -17,6 +18,7 @@
 #include <string>
 #include <thread>
 
+#include "connections.hpp"
 #include "hybridstitch/runtime.hpp"
 
 namespace {
@@ -56,9 +58,25 @@ void refuse(httplib::Response& response, int status, const std::string& message)
     if (status == 503) response.set_header("Retry-After", "1");
 }
 
-void generate(hybridstitch::Service& service, const httplib::Request& request, httplib::Response& response) {
+// Whether its body is empty or a form. Asked once the body is read: closing before would reset the client's connection.
+bool is_form(const httplib::Request& request) {
+    if (request.get_header_value("Content-Length") == "0") return true;
+    const std::string type = request.get_header_value("Content-Type");
+    return type.substr(0, type.find(';')) == "application/x-www-form-urlencoded";
+}
+
+void generate(hybridstitch::Service& service, Waiting& waiting, const httplib::Request& request,
+              httplib::Response& response) {
+    if (!is_form(request)) {
+        return refuse(response, 415, "send a form (application/x-www-form-urlencoded), such as prompt=a+star&seed=7, not " +
+                                         request.get_header_value("Content-Type").substr(0, 80));
+    }
     try {
-        response.set_content(service.generate_png(to_request(request.params)), "image/png");
+        const hybridstitch::Ticket ticket = service.submit(to_request(request.params));
+        const Waiting::Client client(waiting, request, ticket);
+        response.set_content(ticket.wait_png(), "image/png");
+    } catch (const hybridstitch::Cancelled& error) {
+        refuse(response, 499, error.what());  // nobody reads it: the client has left
     } catch (const hybridstitch::InvalidRequest& error) {
         refuse(response, 400, error.what());
     } catch (const hybridstitch::Unavailable& error) {
@@ -69,19 +87,6 @@ void generate(hybridstitch::Service& service, const httplib::Request& request, h
         refuse(response, 500, error.what());
     }
 }
-
-// Counts the connections that are open, from their arrival, so that none is left unanswered at the end.
-struct Connections : httplib::ThreadPool {
-    Connections(std::size_t threads, std::atomic<int>& counted) : ThreadPool(threads), open(counted) {}
-    void enqueue(std::function<void()> serve) override {
-        ++open;
-        ThreadPool::enqueue([this, serve = std::move(serve)] {
-            serve();
-            --open;
-        });
-    }
-    std::atomic<int>& open;
-};
 
 struct Server : httplib::Server {
     int bind(const std::string& host, int port) {  // 0: any; returns which, or -1
@@ -123,13 +128,14 @@ int run(Flags& flags, const sigset_t& stopping) {
     files.rlim_cur = files.rlim_max;  // often 1,024 at first, which idle connections use up
     ::setrlimit(RLIMIT_NOFILE, &files);
     std::atomic<int> open{0};
+    Waiting waiting;
     // A thread for each request that draws or waits, and 128 for clients that are slow to ask, or hear of a full queue.
     server.new_task_queue = [&] { return new Connections(options.max_queue + std::size_t{128}, open); };
     server.set_payload_max_length(64 * 1024);
     server.set_pre_routing_handler(check_body);
     server.set_keep_alive_max_count(1);  // a picture takes longer than a new connection
     server.set_keep_alive_timeout(0);  // one that the system hands over without a byte has had its seconds: 10 ms more
-    server.Post("/generate", [&](const auto& request, auto& response) { generate(service, request, response); });
+    server.Post("/generate", [&](const auto& request, auto& response) { generate(service, waiting, request, response); });
     server.Get("/ready", [&](const auto&, auto& response) {
         const std::string running = std::to_string(service.running()), waiting = std::to_string(service.waiting());
         if (service.ready()) response.set_content(running + " drawn, " + waiting + " wait\n", "text/plain");

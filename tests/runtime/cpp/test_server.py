@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.parse import urlencode
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
 import pytest
 
@@ -154,6 +154,57 @@ def test_a_bad_request_is_a_400_in_one_line(server, form, words):
     assert words in body.decode()
 
 
+@pytest.mark.parametrize("kind", ["application/json", "multipart/form-data; boundary=x", "text/plain"])
+def test_a_body_that_is_no_form_is_a_415_that_says_what_it_takes(server, kind):
+    body = b'--x\r\nContent-Disposition: form-data; name="prompt"\r\n\r\na star\r\n--x--\r\n'
+    request = Request(f"{server.url}/generate", body, {"Content-Type": kind})
+    with pytest.raises(HTTPError) as refused:
+        urlopen(request, timeout=60)
+    line = f"send a form (application/x-www-form-urlencoded), such as prompt=a+star&seed=7, not {kind}\n"
+    assert (refused.value.code, refused.value.read().decode()) == (415, line)
+
+
+def test_a_request_may_say_all_of_it_in_its_address(server, pictures):
+    query = urlencode({"prompt": PROMPTS[0], "seed": SEED, **QUICK})
+    with urlopen(Request(f"{server.url}/generate?{query}", b"", {"Content-Type": "text/plain"}), timeout=60) as answer:
+        assert answer.read() == pictures[0]
+
+
+def leave_soon(server: Server, **form: str) -> socket.socket:
+    """Ask for a picture over a connection that the caller closes."""
+    host, _, port = server.url.removeprefix("http://").partition(":")
+    connection = socket.create_connection((host, int(port)), timeout=20)
+    body = urlencode(form).encode()
+    connection.sendall(POST + b"Content-Length: " + str(len(body)).encode() + b"\r\n\r\n" + body)
+    return connection
+
+
+def test_who_leaves_gives_its_picture_up_whether_it_is_drawn_or_waits(server, pictures):
+    lengthy = {"prompt": PROMPTS[0], "method": "large", "steps": "1000"}
+    with leave_soon(server, **lengthy):
+        waited_for(lambda: server.ready() == (200, "1 drawn, 0 wait\n"))
+        with leave_soon(server, **lengthy):
+            waited_for(lambda: server.ready() == (200, "1 drawn, 1 wait\n"))
+        waited_for(lambda: server.ready() == (200, "1 drawn, 0 wait\n"))
+    start = time.monotonic()
+    waited_for(lambda: server.ready() == (200, "0 drawn, 0 wait\n"))
+    assert time.monotonic() - start < 3
+    assert server.picture(0) == (200, pictures[0])
+
+
+def test_a_signal_waits_for_no_picture_whose_client_has_left(compiled, environment, demo_engines, pictures):
+    lengthy = {"prompt": PROMPTS[0], "method": "large", "steps": "1000"}
+    with serving(compiled, environment, demo_engines) as server, ThreadPoolExecutor() as pool:
+        with leave_soon(server, **lengthy):
+            waited_for(lambda: server.ready() == (200, "1 drawn, 0 wait\n"))
+            stays = pool.submit(server.picture, 1)
+            waited_for(lambda: server.ready() == (200, "1 drawn, 1 wait\n"))
+            server.process.send_signal(signal.SIGTERM)
+            waited_for(lambda: server.ready()[0] == 503)
+        assert stays.result() == (200, pictures[1])
+        assert server.process.wait(timeout=10) == 0
+
+
 def test_a_request_whose_time_is_up_is_a_408(server):
     assert server.ask(prompt=PROMPTS[0], timeout="0.001")[0] == 408
 
@@ -238,4 +289,5 @@ def test_after_a_kill_it_draws_again_under_a_supervisor_and_no_request_hangs(com
 
 
 def test_the_example_stays_one_that_can_be_read():
-    assert len((ROOT / "runtime" / "cpp" / "example" / "server.cpp").read_text().splitlines()) <= 175
+    for name in ("server.cpp", "connections.hpp"):
+        assert len((ROOT / "runtime" / "cpp" / "example" / name).read_text().splitlines()) <= 185
