@@ -31,7 +31,7 @@ from .build import version
 from .run import quiet
 
 if TYPE_CHECKING:
-    from hybridstitch.runtime.serving.device_loss import OnLost
+    from hybridstitch.runtime.serving.process_exit import OnLost
 
 NEEDED = ("fastapi", "uvicorn", "prometheus_client")
 

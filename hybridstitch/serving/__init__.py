@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from hybridstitch.runtime.serving.errors import Cancelled, Closed, NotDrawn, QueueFull, ServingError, TimedOut
     from hybridstitch.runtime.serving.observer import Observer
+    from hybridstitch.runtime.serving.process_exit import end_process
     from hybridstitch.runtime.serving.service import Service
     from hybridstitch.runtime.serving.ticket import Ticket, Update
 
@@ -26,9 +27,16 @@ __all__ = [
     "Ticket",
     "TimedOut",
     "Update",
+    "end_process",
 ]
 
-_HOMES = {"Observer": "observer", "Service": "service", "Ticket": "ticket", "Update": "ticket"}
+_HOMES = {
+    "Observer": "observer",
+    "Service": "service",
+    "Ticket": "ticket",
+    "Update": "ticket",
+    "end_process": "process_exit",
+}
 
 
 def __getattr__(name: str) -> Any:

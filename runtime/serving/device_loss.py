@@ -1,18 +1,10 @@
-"""Which errors mean that the device is lost to this process, and how a process ends for that."""
+"""Which errors mean that the device is lost to this process."""
 
 from __future__ import annotations
 
-import logging
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import torch
-
-LOST_EXIT_CODE = 75
-"""The exit code of a process that can never draw again: EX_TEMPFAIL of sysexits.h, since another process may."""
-
-OnLost = Callable[[str], None]
-"""Told once, in one line, why a service can never draw again; every ticket has its answer by then."""
 
 STICKY = (
     "illegal memory access",
@@ -78,15 +70,6 @@ def sticky_words(error: BaseException) -> str | None:
 def one_line(error: BaseException) -> str:
     """An error's words in one line; its type where it has none."""
     return " ".join(str(error).split()) or type(error).__name__
-
-
-def end_process(problem: str) -> None:
-    """End this process at once with LOST_EXIT_CODE, for whatever keeps it to start another: an `OnLost`.
-
-    Nothing is cleaned up: libraries wait or abort where they free the memory of a device that is lost.
-    """
-    logging.shutdown()
-    os._exit(LOST_EXIT_CODE)
 
 
 def _is_sticky(error: BaseException) -> bool:

@@ -16,8 +16,8 @@ from hybridstitch.runtime.pipeline import HybridStitch
 from hybridstitch.runtime.request import Request
 from hybridstitch.runtime.result import Picture
 
-from .device_loss import OnLost
 from .observer import Observer
+from .process_exit import OnLost
 from .queue import Entry, Queue
 from .sharing import Sharing
 from .ticket import OnUpdate, Ticket
@@ -81,7 +81,7 @@ class Service:
             observer: hooks for metrics.
             on_lost: called once by the thread that draws, with why in one line, when nothing can be drawn any more: the
                 device is lost, or that thread failed. Every ticket has its answer by then. By default the log and
-                `problem` alone tell it; `device_loss.end_process` ends the process, so that another one is started.
+                `problem` alone tell it; `end_process` ends the process, so that another one is started.
 
         Raises:
             HybridStitchError: as `HybridStitch.load`, an option out of range, or engines that gave no picture.

@@ -16,9 +16,10 @@ from hybridstitch.runtime.timing import Stopwatch
 
 from .answering import answer, tell
 from .batch import RunningBatch
-from .device_loss import OnLost, device_loss, one_line
+from .device_loss import device_loss, one_line
 from .errors import Closed, NotDrawn, ServingError
 from .observer import Observer
+from .process_exit import OnLost
 from .queue import Batch, Entry, Queue
 from .readiness import Readiness, draw_a_little
 from .ticket import Ticket

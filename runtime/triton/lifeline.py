@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from hybridstitch.runtime.serving.device_loss import end_process
+from hybridstitch.runtime.serving.process_exit import end_process
 
 WATCH = """
 born() { cut -d ' ' -f 22 "/proc/$1/stat" 2>/dev/null; }

@@ -21,6 +21,7 @@ import pytest
 from hybridstitch.cli import main
 from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.runtime.serving.http.listening import listen
+from hybridstitch.runtime.serving.process_exit import LOST_EXIT_CODE
 
 SECONDS = 60.0
 """Within which the service is ready again after a kill, on a slow machine with others on it."""
@@ -124,6 +125,47 @@ def test_a_kill_at_a_random_moment_loses_connections_and_nothing_else(demo_engin
 @pytest.mark.slow
 def test_fifty_kills_at_random_moments_lose_connections_and_nothing_else(demo_engines):
     check_kills(demo_engines, 50)
+
+
+FAULT = """
+import sys
+from pathlib import Path
+
+if "--parent-fd" in sys.orig_argv:  # the worker
+    import torch
+    from hybridstitch.runtime.timing import Stopwatch
+
+    finish = Stopwatch.finish
+
+    def fail_once(watch):
+        lost = Path(__file__).with_name("lost")
+        if not lost.exists():
+            lost.touch()
+            raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+        return finish(watch)
+
+    Stopwatch.finish = fail_once
+"""
+
+
+@pytest.mark.slow
+def test_a_device_that_is_lost_ends_the_worker_and_the_next_one_draws(demo_engines, tmp_path, monkeypatch):
+    (tmp_path / "sitecustomize.py").write_text(FAULT)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with kept("--engines", str(demo_engines), "--threads", "1") as server:
+        server.await_ready()
+        picture = server.draw()
+        start = time.monotonic()
+        while not (died := [event for event in server.events if event["event"] == "worker died"]):
+            assert time.monotonic() - start < SECONDS, server.events
+            time.sleep(0.05)
+        assert died[0]["exit_code"] == LOST_EXIT_CODE
+        why = "cpu is lost: CUDA error: an illegal memory access was encountered"
+        told = [event["event"] for event in server.events]
+        assert f"no more pictures: {why}" in told
+        assert f"the process ends with exit code {LOST_EXIT_CODE}: {why}" in told
+        server.await_ready()
+        assert server.draw() == picture is not None
 
 
 def test_a_signal_to_the_parent_lets_the_worker_finish_and_ends_both(demo_engines):

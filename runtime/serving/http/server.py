@@ -15,7 +15,8 @@ import uvicorn
 
 from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.runtime.serving.contract import Draws
-from hybridstitch.runtime.serving.device_loss import LOST_EXIT_CODE, OnLost, end_process, sticky_words
+from hybridstitch.runtime.serving.device_loss import sticky_words
+from hybridstitch.runtime.serving.process_exit import OnLost, end_process
 
 from .app import create_app
 from .connections import MAX_HEAD, Connection, allow_connections
@@ -93,7 +94,6 @@ def serve(
         loader.start()
         server.run(sockets=[listening])
     if lost:
-        log("lost", level=logging.CRITICAL, exit_code=LOST_EXIT_CODE, problem=lost[0])
         end_process(lost[0])
     if front.failure is not None:
         raise front.failure

@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator
 from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.runtime.request import Request
 from hybridstitch.runtime.result import Picture
-from hybridstitch.runtime.serving.device_loss import end_process
 from hybridstitch.runtime.serving.errors import ServingError
 from hybridstitch.runtime.serving.http.order import Drawn, Order
+from hybridstitch.runtime.serving.process_exit import end_process
 from hybridstitch.runtime.serving.service import Service
 from hybridstitch.runtime.serving.ticket import Update
 

@@ -15,10 +15,10 @@ import ray
 from ray import serve
 
 from hybridstitch.method.errors import HybridStitchError
-from hybridstitch.runtime.serving.device_loss import OnLost
 from hybridstitch.runtime.serving.http.front import Front
 from hybridstitch.runtime.serving.http.logs import log, log_as_json
 from hybridstitch.runtime.serving.http.server import serve as answer
+from hybridstitch.runtime.serving.process_exit import OnLost
 
 from .application import LOGGING, NAME, front_of, replicas, use_schedule
 from .handle import RayService

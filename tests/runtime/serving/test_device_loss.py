@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
 from hybridstitch.method.errors import HybridStitchError
-from hybridstitch.runtime.serving.device_loss import LOST_EXIT_CODE, device_loss
+from hybridstitch.runtime.serving.device_loss import device_loss
+from hybridstitch.runtime.serving.process_exit import LOST_EXIT_CODE
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda:0")
 ILLEGAL = "CUDA error: an illegal memory access was encountered\nSearch for `cudaErrorIllegalAddress' in the docs."
@@ -78,5 +80,8 @@ def test_a_gpu_without_memory_for_the_question_is_not_lost(monkeypatch):
 
 
 def test_a_process_ends_with_the_code_that_the_guide_names():
-    program = "from hybridstitch.runtime.serving.device_loss import end_process; end_process('gone')"
-    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == LOST_EXIT_CODE
+    program = "from hybridstitch.runtime.serving.process_exit import end_process; end_process('gone')"
+    done = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True, text=True)
+    assert done.returncode == LOST_EXIT_CODE
+    assert done.stderr == f"the process ends with exit code {LOST_EXIT_CODE}: gone\n"
+    assert f"exit code **{LOST_EXIT_CODE}**" in (Path(__file__).parents[3] / "docs" / "serving.md").read_text()

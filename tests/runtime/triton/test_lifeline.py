@@ -11,6 +11,8 @@ from contextlib import contextmanager
 
 import pytest
 
+from hybridstitch.runtime.serving.process_exit import LOST_EXIT_CODE
+
 PATIENCE = 20
 
 
@@ -44,6 +46,15 @@ def test_a_server_whose_model_is_killed_ends_also_where_it_ignores_a_signal(igno
     with server(ignores_signals=ignores_signals) as process:
         assert model(process.pid, "os.kill(os.getpid(), signal.SIGKILL)") == -signal.SIGKILL
         assert process.wait(PATIENCE) == -ended_by
+
+
+@pytest.mark.parametrize("sends", ["print", "lambda: 1 / 0", "lambda: time.sleep(60)"], ids=["sends", "fails", "hangs"])
+def test_a_model_that_can_never_draw_again_ends_with_its_code_and_the_server_with_it(sends):
+    ends = f"import time; from hybridstitch.runtime.triton import lifeline; lifeline.LAST_WORDS = 0.2; \
+lifeline.end_when_done({sends}, 'the device is lost')"
+    with server() as process:
+        assert model(process.pid, ends) == LOST_EXIT_CODE
+        assert process.wait(PATIENCE) == -signal.SIGTERM
 
 
 def test_a_server_whose_model_ends_as_it_should_goes_on():
