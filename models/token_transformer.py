@@ -35,7 +35,8 @@ class TokenTransformer(nn.Module):
     keeps_keys: take frozen keys and values, and return the fresh ones (the large model of a pair).
     zero_text_tokens: without T5, diffusers appends this many all-zero embeddings to the text. Text has no
         positions, so they stay equal to each other through every layer, and one zero token whose logit as a
-        key is raised by log(n) does the same exactly. From 2 on, the last text token stands for that many.
+        key is raised by log(n) does the same exactly. From 2 on, the last text token stands for that many; in
+        16 bits it is there twice, since one bias would be rounded (see `_zero_token_biases`).
 
     B images, M computed tokens, F frozen tokens, T text tokens; p*p*C values a token, in proj_out's order
     (row, column, channel) both in and out, so that a sampler steps in token space.
@@ -163,12 +164,15 @@ class TokenTransformer(nn.Module):
         """
         image = self._embed_patches(tokens) + position
         condition = functional.silu(self._embed_condition(timestep, pooled))
+        biases = _zero_token_biases(self.zero_text_tokens, tokens.dtype)
+        if len(biases) > 1:
+            text = torch.cat([text, text[:, -1:]], dim=1)
         context = self.context_embedder(text)
         frozen = list(zip(frozen_key or (), frozen_value or (), strict=True))
         if frozen and len(frozen) != self.attentions:
             raise HybridStitchError(f"{len(frozen)} frozen keys given; this model has {self.attentions} attentions")
         keys = tokens.shape[1] + text.shape[1] + (frozen[0][0].shape[2] if frozen else 0)
-        key_bias = self._key_bias(image, keys)
+        key_bias = _key_bias(image, keys, biases)
 
         fresh: list[Tensor] = []
         for block in self.transformer_blocks:
@@ -193,12 +197,29 @@ class TokenTransformer(nn.Module):
         sinusoid = embed.time_proj(timestep.float())
         return embed.timestep_embedder(sinusoid.to(pooled.dtype)) + embed.text_embedder(pooled)
 
-    def _key_bias(self, like: Tensor, keys: int) -> Tensor | None:
-        """[1, 1, 1, keys]: log(n) on the last text token, zero elsewhere; None leaves attention fused."""
-        if self.zero_text_tokens < 2:
-            return None
-        weight = math.log(self.zero_text_tokens)
-        return torch.cat([like.new_zeros(1, 1, 1, keys - 1), like.new_full((1, 1, 1, 1), weight)], dim=3)
+
+def _zero_token_biases(count: int, dtype: torch.dtype) -> list[float]:
+    """What is added to the logits of the keys that stand for `count` equal tokens: exp of it sums up to `count`.
+
+    bfloat16 knows no number between 5.53125 and 5.5625: a key with a bias of log(256) would weigh 1.4 % too little.
+    So in 16 bits a second key has what the first, rounded down, leaves over; the sum is right to 1e-4.
+    """
+    if count < 2:
+        return []
+    weight = math.log(count)
+    if dtype not in (torch.bfloat16, torch.float16):
+        return [weight]
+    spacing = torch.finfo(dtype).eps * 2 ** math.floor(math.log2(weight))
+    first = math.floor(weight / spacing) * spacing
+    return [first, math.log(count - math.exp(first))]
+
+
+def _key_bias(like: Tensor, keys: int, biases: Sequence[float]) -> Tensor | None:
+    """[1, 1, 1, keys]: the biases on the last keys, zero elsewhere; None leaves attention fused."""
+    if not biases:
+        return None
+    raised = [like.new_full((1, 1, 1, 1), bias) for bias in biases]
+    return torch.cat([like.new_zeros(1, 1, 1, keys - len(biases)), *raised], dim=3)
 
 
 def position_table(checkpoint: Path) -> Tensor:

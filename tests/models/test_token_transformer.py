@@ -6,7 +6,13 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from hybridstitch.models.token_transformer import TokenTransformer, position_table
+from hybridstitch.models.token_transformer import (
+    TokenTransformer,
+    _attend,
+    _key_bias,
+    _zero_token_biases,
+    position_table,
+)
 
 from .architectures import ARCHITECTURES, NARROW, random_inputs, random_transformer, run_diffusers, run_tokens
 
@@ -50,6 +56,46 @@ def test_one_weighted_zero_token_stands_for_all_of_them_exactly(architecture):
     module = TokenTransformer(transformer, keeps_keys=False, zero_text_tokens=256)
     outputs = run_tokens(module, {**inputs, "text": torch.cat([text, zero], dim=1)})
     assert_close(outputs["velocity"], expected, atol=1e-12, rtol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("count", [2, 3, 16, 100, 256, 512])
+def test_zero_tokens_weigh_in_16_bits_what_they_are_worth(dtype, count):
+    biases = torch.tensor(_zero_token_biases(count, dtype), dtype=dtype)
+    assert abs(float(biases.double().exp().sum()) / count - 1) < 1e-4
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_in_16_bits_weighted_zero_tokens_are_as_near_to_the_truth_as_256_real_ones(dtype):
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(tokens: int) -> torch.Tensor:
+        return torch.randn(4, 2, tokens, 16, generator=generator).to(dtype)
+
+    query, key, value, zero_key, zero_value = draw(64), draw(30), draw(30), draw(1), draw(1)
+
+    def attended(count: int, bias: torch.Tensor | None, wanted: torch.dtype) -> torch.Tensor:
+        keys = torch.cat([key, zero_key.expand(-1, -1, count, -1)], dim=2).to(wanted)
+        values = torch.cat([value, zero_value.expand(-1, -1, count, -1)], dim=2).to(wanted)
+        return _attend(query.to(wanted), keys, values, bias).double()
+
+    biases = _zero_token_biases(256, dtype)
+    exact, real = attended(256, None, torch.float64), attended(256, None, dtype)
+    ours = attended(len(biases), _key_bias(query, 30 + len(biases), biases), dtype)
+    assert (ours - exact).norm() < (real - exact).norm()
+
+
+def test_a_bfloat16_model_is_as_near_to_the_truth_with_its_weighted_zero_tokens_as_with_256():
+    transformer = random_transformer(**ARCHITECTURES["qk_norm"]).bfloat16()
+    inputs = {name: tensor.bfloat16() for name, tensor in random_inputs(transformer, 3, 5).items()}
+    zero = torch.zeros_like(inputs["text"][:, :1])
+    one = {**inputs, "text": torch.cat([inputs["text"], zero], dim=1)}
+    every = {**inputs, "text": torch.cat([inputs["text"], zero.expand(-1, 256, -1)], dim=1)}
+    ours = run_tokens(TokenTransformer(transformer, keeps_keys=False, zero_text_tokens=256), one)["velocity"].double()
+    plain = TokenTransformer(transformer, keeps_keys=False)
+    real = run_tokens(plain, every)["velocity"].double()
+    exact = run_tokens(plain.double(), {name: tensor.double() for name, tensor in every.items()})["velocity"]
+    assert (ours - exact).norm() < 1.1 * (real - exact).norm()
 
 
 def test_names_follow_the_graph_and_parameters_keep_the_checkpoint_s_names():
