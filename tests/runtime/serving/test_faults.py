@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
-from hybridstitch.serving import NotDrawn, Observer
+from hybridstitch.serving import Closed, NotDrawn, Observer
 
 from .conftest import wait_until
 
@@ -47,6 +48,25 @@ def test_engines_that_fail_fail_that_batch_and_several_failures_make_the_service
     broken[0] = False
     wait_until(lambda: service.ready)
     assert service.generate(ask(0)).seed == 0
+
+
+def test_a_device_that_is_lost_ends_what_runs_and_what_waits_and_its_service_says_so(serve, ask, tampered, hold):
+    def after(inputs, outputs):
+        raise torch.AcceleratorError("CUDA error: unspecified launch failure")
+
+    tampered("large", after)
+    told, held = [], hold()
+    service = serve(on_lost=told.append)
+    tickets = [service.submit(ask(0), on_update=held)]
+    assert held.reached.wait(60)
+    tickets += [service.submit(ask(number)) for number in (1, 2)]
+    held.go.set()
+    for ticket in tickets:
+        with pytest.raises(Closed, match="not drawn: cpu is lost: CUDA error: unspecified launch failure"):
+            ticket.result(60)
+    wait_until(lambda: told)
+    assert told == [service.problem] == [service.lost]
+    assert not service.ready
 
 
 def test_a_service_that_is_not_ready_is_ready_again_with_the_first_picture(serve, ask, tampered):

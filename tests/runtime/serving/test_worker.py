@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from contextlib import contextmanager
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -71,10 +72,19 @@ class Observing(Observer):
     """Meets the faults of its hooks."""
 
     def __init__(self, pipe: Faulty) -> None:
-        self.began = lambda _size: pipe.meet("began")
-        self.stage = lambda _name, _seconds: pipe.meet("stage")
-        self.finished = lambda _request, _seconds: pipe.meet("finished")
-        self.failed = lambda _request, _kind: pipe.meet("failed")
+        self.pipe = pipe
+
+    def began(self, batch_size):
+        self.pipe.meet("began")
+
+    def stage(self, name, seconds):
+        self.pipe.meet("stage")
+
+    def finished(self, request, seconds):
+        self.pipe.meet("finished")
+
+    def failed(self, request, kind):
+        self.pipe.meet("failed")
 
 
 class World:
@@ -85,7 +95,8 @@ class World:
         self.double = Double(Recipe.load("demo"))
         self.settled: dict[int, int] = {}
         self._patch(monkeypatch)
-        self.worker = Worker(self.pipe, Queue(16, 0.0), Observing(self.pipe), self.told.append)
+        pipe: Any = self.pipe
+        self.worker = Worker(pipe, Queue(16, 0.0), Observing(self.pipe), self.told.append)
 
     def _patch(self, monkeypatch: pytest.MonkeyPatch) -> None:
         pipe, settle, sweep = self.pipe, Ticket.settle, Worker._sweep

@@ -7,6 +7,8 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import httpx2
 import pytest
@@ -134,7 +136,7 @@ def test_a_client_that_does_not_read_its_answer_does_not_keep_the_process(double
     monkeypatch.setattr(module, "end_process", end)
     monkeypatch.setattr(module, "LAST_WORDS", 0.1)
     lost: list[str] = []
-    fake = type("Server", (), {"should_exit": False})()
+    fake: Any = SimpleNamespace(should_exit=False)
     front = Front(double.recipe, "onnxruntime", "0.1.0")
     hooks = []
 
