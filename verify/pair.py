@@ -93,9 +93,8 @@ def verify_pair(
         progress(Progress(what, done, total))
         done += 1
 
-    with _exact_float32():
-        profiles, material = _verify_engines(built, names, cases, seed, advance, kept.save if kept else forget)
-        stages = _verify_stages(built, material, advance) if whole else []
+    profiles, material = _verify_engines(built, names, cases, seed, advance, kept.save if kept else forget)
+    stages = _verify_stages(built, material, advance) if whole else []
     progress(Progress("done", total, total))
     return Report(
         pair=built.recipe.name,
@@ -262,14 +261,3 @@ def _setting(built: Built, material: Material) -> Setting:
 def _close(engines: Mapping[str, Engine]) -> None:
     for engine in engines.values():
         engine.close()
-
-
-@contextmanager
-def _exact_float32() -> Iterator[None]:
-    """Keep the reference's float32 from being rounded to TF32 on the GPU, which torch does in convolutions."""
-    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-    try:
-        yield
-    finally:
-        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before

@@ -14,13 +14,14 @@ from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.models.components import describe
 from hybridstitch.models.load import load_module
 
+from ..exact_float32 import exact_float32
 from ..out_of_memory import opening, running
 from ..store.manifest import Manifest
 from .engine import check_call
 
 
 class TorchEngine:
-    """An exported module (see `Engine`). Its weights come from the checkpoint."""
+    """An exported module (see `Engine`). Its weights come from the checkpoint. Float32 is never rounded to TF32."""
 
     def __init__(
         self,
@@ -92,7 +93,7 @@ class TorchCall:
     @torch.inference_mode()
     def _run(self) -> None:
         module = self._engine.opened()
-        with _threads(self._engine.threads):
+        with exact_float32(), _threads(self._engine.threads):
             results = module(**self._arguments)
         results = results if isinstance(results, tuple) else (results,)
         computed = dict(zip(self._engine.manifest.outputs, results, strict=True))
