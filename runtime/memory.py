@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import torch
 
@@ -28,7 +29,8 @@ class Memory:
     weights: of all engines. keys_values: the large model's, of all tokens, and the frozen part; of a TensorRT plan also
     those that a call does not want. latents: the rest of a workspace: the sampler's state, positions, text, and the
     engines' inputs and outputs.
-    scratch: an estimate of the activations of what runs at once: both transformers, or the decoder.
+    scratch: an estimate of the activations. Each engine keeps its own as long as it lives, encoders and decoder too;
+    torch gives them back after each call, so that the largest counts.
     """
 
     weights: int
@@ -72,7 +74,7 @@ def predict(
         weights=sum(weight_bytes(manifest) for manifest in manifests.values()),
         keys_values=needed.keys_values + _unwanted(large, rows, tokens if masked is None else masked),
         latents=needed.others,
-        scratch=max(scratch("large") + scratch("small"), scratch("vae_decoder")),
+        scratch=(max if large.backend == "torch" else sum)(map(scratch, manifests)),
     )
 
 
@@ -89,6 +91,18 @@ def largest_workspace(manifests: Mapping[str, Manifest], recipe: Recipe) -> int:
             spec = specification(drawn, Shape(size, batch, 2 * batch, masked))
             found.append(spec.keys_values + spec.others)
     return max(found)
+
+
+def free_bytes(device: torch.device) -> int | None:
+    """Bytes that are free on a device; None where the system does not say."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    available = [line.split()[1] for line in lines if line.startswith("MemAvailable:")]
+    return int(available[0]) * 1024 if available else None
 
 
 def weight_bytes(manifest: Manifest) -> int:

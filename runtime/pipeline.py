@@ -20,6 +20,7 @@ from hybridstitch.method.size import Size
 from hybridstitch.method.tokens import crop_positions
 from hybridstitch.models.scheduler import load_scheduler
 from hybridstitch.pairs.recipe import Recipe
+from hybridstitch.pairs.schedule_file import read_schedule
 
 from .drawing import Drawing, Parts
 from .kept import KeptPieces
@@ -86,7 +87,7 @@ class HybridStitch:
     @classmethod
     def load(
         cls,
-        pair: str | Path = "demo",
+        pair: str | Path | Recipe = "demo",
         *,
         engines: str | Path | None = None,
         backend: str = "onnxruntime",
@@ -97,7 +98,7 @@ class HybridStitch:
         """Load a pair's engines.
 
         Args:
-            pair: a recipe's name, or the path of its TOML file.
+            pair: a recipe's name, the path of its TOML file, or the recipe itself.
             engines: the folder that they were built in; by default build/<pair>/<backend>. Plans can run code:
                 name only folders that you trust.
             backend: onnxruntime, tensorrt, tensorrt_rtx or torch.
@@ -109,7 +110,11 @@ class HybridStitch:
             HybridStitchError: unknown pair or backend, a schedule that does not fit, engines that are not built, were
                 built for another machine, version or pair, or are damaged; the message says what to type.
         """
-        recipe, backend = Recipe.load(pair, schedule), find_backend(backend).name
+        backend = find_backend(backend).name
+        if not isinstance(pair, Recipe):
+            recipe = Recipe.load(pair, schedule)
+        else:
+            recipe = pair if schedule is None else pair.with_schedule(read_schedule(Path(str(schedule))))
         folder = Path(str(engines)) if engines is not None else None
         return cls(recipe, folder, backend, device=device, threads=threads)
 

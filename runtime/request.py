@@ -11,6 +11,7 @@ from typing import Any, Unpack
 import torch
 from torch import Tensor
 
+from hybridstitch.engines.open import FoundPair
 from hybridstitch.engines.store.manifest import Manifest
 from hybridstitch.method.errors import HybridStitchError, blaming
 from hybridstitch.method.geometry import Geometry
@@ -21,11 +22,12 @@ from hybridstitch.method.program import Program, make_program
 from hybridstitch.method.settings import SamplingSettings
 from hybridstitch.method.sigmas import noise_levels
 from hybridstitch.method.size import Size
+from hybridstitch.models.scheduler import load_scheduler
 from hybridstitch.pairs.parameters import make_parameters
 from hybridstitch.pairs.recipe import Recipe
 
 from .fits import batch_sizes
-from .prompts import Tokenizers
+from .prompts import Tokenizers, encoder_length
 from .workspace import Shape
 
 
@@ -90,8 +92,7 @@ class Requests:
 
     Args:
         recipe: gives what a request leaves open. manifests: of the pair's engines, by component.
-        geometry: the large transformer's. scheduler: the checkpoint's; None: noise levels are
-            not looked at. folder: where the engines are, for messages.
+        geometry: the large transformer's. scheduler: the checkpoint's. folder: where the engines are, for messages.
     """
 
     def __init__(
@@ -100,13 +101,25 @@ class Requests:
         manifests: Mapping[str, Manifest],
         geometry: Geometry,
         tokenizers: Tokenizers,
-        scheduler: Any | None,
+        scheduler: Any,
         folder: Path,
     ) -> None:
         self._recipe, self._manifests, self._geometry = recipe, manifests, geometry
         self._tokenizers, self._folder = tokenizers, folder
-        self._scheduler = scheduler
         self._levels = lru_cache(maxsize=64)(partial(noise_levels, scheduler, device=torch.device("cpu")))
+
+    @classmethod
+    def of_built(cls, recipe: Recipe, found: FoundPair) -> Requests:
+        """Those of a pair that is built: from manifests, tokenizers and the scheduler alone; no engine is opened.
+
+        Raises:
+            HybridStitchError: files that are missing or damaged.
+        """
+        assets = found.store.assets([plan for plans in found.plans.values() for plan in plans])
+        lengths = [encoder_length(each) for name, each in found.manifests.items() if name.startswith("text_encoder")]
+        scheduler = load_scheduler(assets / "scheduler")
+        tokenizers = Tokenizers(assets, lengths)
+        return cls(recipe, found.manifests, found.geometry, tokenizers, scheduler, found.folder)
 
     def resolve(
         self,
@@ -146,9 +159,8 @@ class Requests:
             self._recipe.profiles.token_bucket,
             parameters.schedule,
         )
-        if self._scheduler is not None:
-            with blaming("steps"):
-                self._levels(schedule.steps, tokens, grid=schedule.grid)
+        with blaming("steps"):
+            self._levels(schedule.steps, tokens, grid=schedule.grid)
         return Request(
             prompt,
             negative,

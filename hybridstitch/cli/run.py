@@ -73,6 +73,11 @@ def add_to(commands: Any) -> None:
         help="let pictures take the place of files of their names (default: in a folder another picture gets a number, "
         "a file that is there is refused)",
     )
+    where.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="draw nothing: show what each step would do, what it would cost, and the memory that it would take",
+    )
     where.add_argument("--save-mask", action="store_true", help="also save the picture with the refined region over it")
     where.add_argument("--json", action="store_true", help="one JSON report on stdout instead of progress and table")
 
@@ -90,29 +95,33 @@ def run(arguments: argparse.Namespace) -> int:
         )
     prompts = _prompts(arguments)
     seed = arguments.seed or 0
+    asked: Any = {
+        "negative_prompt": arguments.negative_prompt,
+        "seed": seed,
+        "size": arguments.size,
+        "method": arguments.method,
+        **settings,
+    }
+    quiet()
+    if arguments.dry_run:
+        from .dry_run import dry_run
+
+        dry_run(arguments, recipe, prompts, asked)
+        return 0
     places = picture_places(arguments.out, prompts, seed, parameters.method, overwrite=arguments.overwrite)
 
-    quiet()
     from hybridstitch.runtime.pipeline import HybridStitch  # slow imports, after what can be refused without them
 
     start = time.perf_counter()
     pipe = HybridStitch.load(
-        arguments.pair,
+        recipe,
         engines=arguments.engines,
         backend=arguments.backend,
         device=arguments.device,
         threads=arguments.threads,
-        schedule=arguments.schedule,
     )
     loading = time.perf_counter() - start
-    requests = pipe.resolve(
-        prompts,
-        negative_prompt=arguments.negative_prompt,
-        seed=seed,
-        size=arguments.size,
-        method=arguments.method,
-        **settings,
-    )
+    requests = pipe.resolve(prompts, **asked)
     if arguments.json:
         result = pipe.run(requests)
     else:

@@ -12,7 +12,6 @@ from hybridstitch.engines.open import FoundPair, find_pair
 from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.pairs.recipe import Recipe
 from hybridstitch.pairs.schedule_file import ScheduleFile, read_schedule
-from hybridstitch.runtime.prompts import Tokenizers, encoder_length
 from hybridstitch.runtime.request import Requests
 
 
@@ -79,15 +78,12 @@ class Options(BaseModel):
         )
 
     def requests(self, recipe: Recipe) -> Requests:
-        """What makes requests, as on a replica, from manifests and tokenizers alone: no engine is opened.
+        """What makes requests, as on a replica; no engine is opened.
 
         Raises:
             HybridStitchError: engines that are not built.
         """
-        found = self.found(recipe)
-        assets = found.store.assets([plan for plans in found.plans.values() for plan in plans])
-        lengths = [encoder_length(each) for name, each in found.manifests.items() if name.startswith("text_encoder")]
-        return Requests(recipe, found.manifests, found.geometry, Tokenizers(assets, lengths), None, found.folder)
+        return Requests.of_built(recipe, self.found(recipe))
 
 
 def schedule_config(path: str | None) -> dict[str, Any]:
