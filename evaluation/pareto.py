@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from statistics import median
 
 from hybridstitch.method.errors import HybridStitchError
 
+from .plots.figure import write_figure
 from .tune import Tuned
 
 COLOURS = {  # Okabe and Ito's, which the colour-blind tell apart
@@ -92,11 +92,7 @@ def draw_pareto(tuned: Tuned, path: Path) -> None:
     axes.grid(alpha=0.25)
     if axes.get_legend_handles_labels()[0]:
         axes.legend(fontsize=8, loc="best")
-    half = path.with_name(f".plot-{os.getpid()}.part")
     try:
-        figure.savefig(half, format="png")
-        half.replace(path)
+        write_figure(figure, path)
     except OSError as error:
         raise HybridStitchError(f"cannot write {path}: {error.strerror or error}") from None
-    finally:
-        half.unlink(missing_ok=True)

@@ -83,7 +83,7 @@ def transformer(
         outputs=tuple(
             Port(port, ("B", "M", token) if port == "velocity" else fresh, dtype) for port in module.output_names()
         ),
-        arguments=_group_frozen,
+        arguments=group_numbered,
         kept=(POSITION_TABLE,),
         geometry=geometry,
         zero_text_tokens=text.zero_tokens,
@@ -155,7 +155,7 @@ def _older_name(name: str) -> str:
     return name
 
 
-def _group_frozen(values: Mapping[str, Any]) -> dict[str, Any]:
+def group_numbered(values: Mapping[str, Any]) -> dict[str, Any]:
     """frozen_key.0, frozen_key.1, ... as one list, which is how TokenTransformer.forward takes them."""
     grouped: dict[str, Any] = {}
     for name, value in values.items():

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from hybridstitch.method.errors import HybridStitchError
-from hybridstitch.models.components import describe
+from hybridstitch.models.components import describe, group_numbered
 from hybridstitch.models.load import load_module
 
 from ..exact_float32 import exact_float32
@@ -83,7 +83,8 @@ class TorchCall:
 
     def __init__(self, engine: TorchEngine, inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor] | None) -> None:
         self.outputs: dict[str, Tensor] = dict(outputs or {})
-        self._engine, self._arguments, self._own = engine, _arguments(engine.manifest, inputs), outputs is None
+        self._engine, self._own = engine, outputs is None
+        self._arguments = group_numbered({name: inputs[name] for name in engine.manifest.inputs})
         self._allocation = running(engine.manifest.component, engine.device)
 
     def run(self) -> None:
@@ -102,18 +103,6 @@ class TorchCall:
         for name, tensor in self.outputs.items():
             if tensor is not computed[name]:
                 tensor.copy_(computed[name])
-
-
-def _arguments(manifest: Manifest, inputs: Mapping[str, Tensor]) -> dict[str, Any]:
-    """The module's arguments: frozen_key.0, frozen_key.1, ... go as one list frozen_key."""
-    arguments: dict[str, Any] = {}
-    for name in manifest.inputs:
-        stem, _, index = name.partition(".")
-        if index:
-            arguments.setdefault(stem, []).append(inputs[name])
-        else:
-            arguments[stem] = inputs[name]
-    return arguments
 
 
 @contextmanager

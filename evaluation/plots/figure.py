@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib
-import os
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from hybridstitch.method.errors import HybridStitchError
+from hybridstitch.method.whole_files import replace
 
 
 def require_matplotlib() -> None:
@@ -45,9 +46,15 @@ def figure(path: Path, title: str, x: str, y: str) -> Iterator[Any]:
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     yield axes
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    try:
-        drawn.savefig(unfinished, format="png")
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    write_figure(drawn, path)
+
+
+def write_figure(drawn: Any, path: Path) -> None:
+    """A figure of matplotlib as a PNG that appears whole, in the place of what may be there.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    picture = io.BytesIO()
+    drawn.savefig(picture, format="png")
+    replace(path, picture.getvalue())

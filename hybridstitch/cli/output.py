@@ -10,9 +10,9 @@ from itertools import count
 from pathlib import Path
 
 from hybridstitch.method.errors import HybridStitchError
+from hybridstitch.method.whole_files import create, holds, replace
 
 from .picture_names import name_limit, picture_stem
-from .whole_files import create, holds, replace
 
 
 @dataclass(frozen=True)

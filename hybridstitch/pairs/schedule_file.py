@@ -13,7 +13,6 @@ The keys are `method`, which must be there, and the settings of method/settings.
 
 from __future__ import annotations
 
-import os
 import re
 import tomllib
 from collections.abc import Mapping
@@ -24,6 +23,7 @@ from typing import Any
 
 from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.method.settings import METHODS, OFF, SETTINGS, settings_from
+from hybridstitch.method.whole_files import replace
 
 from .parameters import MethodDefaults, make_parameters
 
@@ -110,14 +110,10 @@ def write_schedule(schedule: ScheduleFile, comment: str = "") -> None:
     lines += [f"{name} = {_toml(value)}" for name, value in {"method": schedule.method, **schedule.settings}.items()]
     if schedule.tuned:
         lines += ["", f"[{FACTS}]", *(f"{_key(name)} = {_toml(value)}" for name, value in schedule.tuned.items())]
-    half = schedule.path.with_name(f".schedule-{os.getpid()}.part")
     try:
-        half.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        half.replace(schedule.path)
+        replace(schedule.path, ("\n".join(lines) + "\n").encode())
     except OSError as error:
         raise HybridStitchError(f"cannot write {schedule.path}: {error.strerror or error}") from None
-    finally:
-        half.unlink(missing_ok=True)
 
 
 def _key(name: str) -> str:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from hybridstitch.cli.output import Place, picture_places
-from hybridstitch.cli.whole_files import create, replace
 from hybridstitch.method.errors import HybridStitchError
+from hybridstitch.method.whole_files import create, replace
 
 
 def content(folder: Path) -> dict[str, bytes]:
