@@ -160,7 +160,7 @@ def test_a_plot_that_cannot_be_written_leaves_nothing_half_written(bench_report,
     def stop(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(figure.os, "replace", stop)
+    monkeypatch.setattr("os.replace", stop)
     with pytest.raises(KeyboardInterrupt):
         plot_bench(bench_report, tmp_path)
     assert not list(tmp_path.iterdir())
