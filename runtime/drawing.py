@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from hybridstitch.engines.executors.released_engine import ReleasedEngine
 from hybridstitch.method.geometry import Geometry
 from hybridstitch.method.guidance import is_guided
 from hybridstitch.method.masks import Choose, hardest
@@ -45,7 +46,7 @@ class Drawing:
     makes it, and leaves the device idle after it.
 
     batch: requests that share a batch (`Request.batch_key`), in as many images as the workspace has.
-    levels: [S, 4], see `noise_levels`.
+    levels: [S, 4], see `noise_levels`. decoder: its engine, where it is held only while it runs.
     """
 
     def __init__(
@@ -57,9 +58,10 @@ class Drawing:
         geometry: Geometry,
         watch: Stopwatch,
         parts: Parts,
+        decoder: ReleasedEngine | None = None,
     ) -> None:
         self.batch = tuple(batch)
-        self._workspace, self._geometry, self._watch = workspace, geometry, watch
+        self._workspace, self._geometry, self._watch, self._decoder = workspace, geometry, watch, decoder
         self._grid = geometry.grid(batch[0].size)
         self._health = Health()
         self._fill(text)
@@ -127,8 +129,13 @@ class Drawing:
         assert self._workspace.decoder is not None
         latents = unpatchify(tokens, self._geometry.patch_size, *self._grid)
         self._workspace.sides["latents"].copy_(latents)
+        if self._decoder is not None:
+            self._decoder.opened()
+            self._watch.lap("load")
         with self._watch.engine("vae_decoder"):
             self._workspace.decoder.run()
+        if self._decoder is not None:
+            self._decoder.release()
         return self._workspace.sides["image"], latents
 
     def _picture(self, index: int, decoded: Tensor, latents: Tensor) -> Picture:

@@ -47,13 +47,20 @@ class Memory:
 
 
 def predict(
-    manifests: Mapping[str, Manifest], recipe: Recipe, parameters: SamplingParameters, size: Size, batch: int
+    manifests: Mapping[str, Manifest],
+    recipe: Recipe,
+    parameters: SamplingParameters,
+    size: Size,
+    batch: int,
+    *,
+    low_memory: bool = False,
 ) -> Memory:
     """The memory of one batch of pictures; a pipeline keeps the workspaces of a few shapes.
 
     Args:
         manifests: of the built engines, by component; of several plans, the one that the size needs.
         size, batch: of the recipe: the scratch of others is not known and counts as none.
+        low_memory: whether text encoders and decoder are held only while they run.
 
     Raises:
         HybridStitchError: a size that the model cannot draw.
@@ -70,11 +77,19 @@ def predict(
         lengths = full_lengths(manifests[component].inputs, geometry, size, batch)
         return next((known.bytes for known in manifests[component].scratch if known.lengths == lengths), 0)
 
+    def held(sizes: Mapping[str, int]) -> int:
+        """What is there at once, of a number for each component."""
+        if not low_memory:
+            return sum(sizes.values())
+        encoders = sum(size for name, size in sizes.items() if name.startswith("text_encoder"))
+        return sizes["large"] + sizes["small"] + max(encoders, sizes["vae_decoder"])
+
+    scratches = {name: scratch(name) for name in manifests}
     return Memory(
-        weights=sum(weight_bytes(manifest) for manifest in manifests.values()),
+        weights=held({name: weight_bytes(manifest) for name, manifest in manifests.items()}),
         keys_values=needed.keys_values + _unwanted(large, rows, tokens if masked is None else masked),
         latents=needed.others,
-        scratch=(max if large.backend == "torch" else sum)(map(scratch, manifests)),
+        scratch=max(scratches.values()) if large.backend == "torch" else held(scratches),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -12,7 +13,8 @@ from torch import Tensor
 
 from hybridstitch.engines.backends import find_backend
 from hybridstitch.engines.executors.engine import Engine
-from hybridstitch.engines.open import open_pair
+from hybridstitch.engines.executors.released_engine import ReleasedEngine
+from hybridstitch.engines.open import BuiltPair, open_pair
 from hybridstitch.method.errors import HybridStitchError, OutOfMemory
 from hybridstitch.method.numbers import whole_seed
 from hybridstitch.method.settings import SamplingSettings
@@ -52,6 +54,7 @@ class HybridStitch:
         *,
         device: torch.device | str | None = None,
         threads: int | None = None,
+        low_memory: bool | None = None,
     ) -> None:
         built = open_pair(
             folder,
@@ -64,7 +67,8 @@ class HybridStitch:
         )
         self.recipe, self.folder, self.backend = recipe, built.folder, backend
         self.device, self.geometry = built.device, built.geometry
-        self.engines: dict[str, Engine] = {name: built.engine(name) for name in built.manifests}
+        self.low_memory = recipe.defaults.low_memory if low_memory is None else low_memory
+        self.engines: dict[str, Engine] = {name: self._open(built, name) for name in built.manifests}
         large = self.engines["large"]
         encoders = [engine for name, engine in self.engines.items() if name.startswith("text_encoder")]
         tokenizers = Tokenizers(built.assets, [encoder_length(engine.manifest) for engine in encoders])
@@ -94,6 +98,7 @@ class HybridStitch:
         device: torch.device | str | None = None,
         threads: int | None = None,
         schedule: str | Path | None = None,
+        low_memory: bool | None = None,
     ) -> HybridStitch:
         """Load a pair's engines.
 
@@ -105,6 +110,8 @@ class HybridStitch:
             device: such as cuda:1; by default the CPU, or the current GPU for a backend that needs one.
             threads: CPU threads of an engine; by default the machine's cores.
             schedule: a TOML file whose method and settings are used unless a call says otherwise, as `tune` writes it.
+            low_memory: hold text encoders and decoder only while they run; each batch loads them again, which takes
+                time. By default what the recipe says.
 
         Raises:
             HybridStitchError: unknown pair or backend, a schedule that does not fit, engines that are not built, were
@@ -116,7 +123,7 @@ class HybridStitch:
         else:
             recipe = pair if schedule is None else pair.with_schedule(read_schedule(Path(str(schedule))))
         folder = Path(str(engines)) if engines is not None else None
-        return cls(recipe, folder, backend, device=device, threads=threads)
+        return cls(recipe, folder, backend, device=device, threads=threads, low_memory=low_memory)
 
     def __call__(
         self,
@@ -231,6 +238,8 @@ class HybridStitch:
             ) from None
         finally:
             self._busy = False
+            for engine in self._released():  # where the batch was broken off
+                engine.release()
 
     def on_its_stream(self) -> AbstractContextManager[None]:
         """Whatever is enqueued within runs on the stream that drawings run on, which is idle at the end. On a CPU there
@@ -252,7 +261,28 @@ class HybridStitch:
     def _begin(self, batch: Sequence[Request], watch: Stopwatch, parts: Parts) -> Drawing:
         levels = self.requests.levels(batch[0]).to(self.device)
         workspace = self._workspace(batch_shape(batch))
-        return Drawing(batch, workspace, self._text, levels, self.geometry, watch, parts)
+        decoder = self.engines["vae_decoder"]
+        if not isinstance(decoder, ReleasedEngine):
+            return Drawing(batch, workspace, self._text, levels, self.geometry, watch, parts)
+        decoder.release()  # the workspace may have opened it to bind its call
+        for engine in self._released():
+            if engine is not decoder:
+                engine.opened()
+        watch.lap("load")
+        drawing = Drawing(batch, workspace, self._text, levels, self.geometry, watch, parts, decoder)
+        for engine in self._released():
+            engine.release()
+        return drawing
+
+    def _released(self) -> list[ReleasedEngine]:
+        """The engines that are held only while they run."""
+        return [engine for engine in self.engines.values() if isinstance(engine, ReleasedEngine)]
+
+    def _open(self, built: BuiltPair, component: str) -> Engine:
+        """An engine; in low memory all but the transformers are opened when a call needs them."""
+        if not self.low_memory or component in ("large", "small"):
+            return built.engine(component)
+        return ReleasedEngine(built.manifests[component], partial(built.engine, component), device=built.device)
 
     def _workspace(self, shape: Shape) -> Workspace:
         """That of the batch, of what is kept of earlier ones and of new pieces.

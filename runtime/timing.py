@@ -20,7 +20,8 @@ class Spent:
 
 @dataclass
 class Timing:
-    """A run's time. `stages`: text, large, hybrid, small, decode (a stage's calls are its steps). `engines`: each
+    """A run's time. `stages`: text, large, hybrid, small, decode (a stage's calls are its
+    steps), and in low memory load. `engines`: each
     engine over all stages. `total` is wall time from prompt to picture, in seconds."""
 
     stages: dict[str, Spent] = field(default_factory=dict)

@@ -117,6 +117,16 @@ def add_threads(parser: Any) -> None:
     parser.add_argument("--threads", type=checked(int, check), metavar="N", help="CPU threads (default: the cores)")
 
 
+def add_low_memory(parser: Any) -> None:
+    parser.add_argument(
+        "--low-memory",
+        action="store_true",
+        default=None,
+        help="hold text encoders and decoder only while they run: less memory, but each batch loads them again "
+        "(default: the recipe's)",
+    )
+
+
 def add_queue(parser: Any) -> Any:
     """How requests wait for a service; returns the group, for what else belongs there."""
     queue = parser.add_argument_group("how requests wait")

@@ -44,7 +44,8 @@ def dry_run(arguments: argparse.Namespace, recipe: Recipe, prompts: Sequence[str
     resolved = [requests.resolve(text, **each) for text, each in zip(prompts, wanted, strict=True)]
     batches = [len(places) for places in requests.batches(resolved)]
     shares, unknown = _shares(recipe, found, resolved[0])
-    memory = _memory(recipe, found, resolved[0], max(batches))
+    low_memory = recipe.defaults.low_memory if arguments.low_memory is None else arguments.low_memory
+    memory = _memory(recipe, found, resolved[0], max(batches), low_memory=low_memory)
     free = _free(arguments)
     report = {
         "parameters": resolved[0].parameters.as_dict(),
@@ -75,8 +76,9 @@ def _shares(recipe: Recipe, found: FoundPair, request: Request) -> tuple[Shares,
         return {}, str(error)
 
 
-def _memory(recipe: Recipe, found: FoundPair, request: Request, images: int) -> Memory:
-    return predict(found.needed(request.size, images), recipe, request.parameters, request.size, images)
+def _memory(recipe: Recipe, found: FoundPair, request: Request, images: int, *, low_memory: bool) -> Memory:
+    needed = found.needed(request.size, images)
+    return predict(needed, recipe, request.parameters, request.size, images, low_memory=low_memory)
 
 
 def _free(arguments: argparse.Namespace) -> int | None:

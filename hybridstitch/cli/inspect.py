@@ -14,7 +14,7 @@ from hybridstitch.method.parameters import SamplingParameters
 from hybridstitch.pairs.parameters import make_parameters
 from hybridstitch.pairs.recipe import Recipe
 
-from .arguments import DEFAULT_PAIR, add_backend, add_pair, add_setting, place
+from .arguments import DEFAULT_PAIR, add_backend, add_low_memory, add_pair, add_setting, place
 
 if TYPE_CHECKING:
     from hybridstitch.engines.open import FoundPair
@@ -36,6 +36,7 @@ def add_to(commands: Any) -> None:
     )
     parser.add_argument("--method", help="whose memory (default: the recipe's)")
     add_setting(parser, "mask_ratio")
+    add_low_memory(parser)
     parser.add_argument("--json", action="store_true", help="one JSON report on stdout")
 
 
@@ -52,7 +53,8 @@ def inspect(arguments: argparse.Namespace) -> None:
         split=recipe.profiles.split,
     )
     built = sorted((built for plans in found.plans.values() for built in plans), key=lambda built: built.name)
-    memory = _memory(found, recipe, parameters)
+    low_memory = recipe.defaults.low_memory if arguments.low_memory is None else arguments.low_memory
+    memory = _memory(found, recipe, parameters, low_memory=low_memory)
     if arguments.json:
         engines = {manifest.name: manifest.as_json() for manifest in built}
         print(
@@ -68,14 +70,16 @@ def inspect(arguments: argparse.Namespace) -> None:
     _print_memory(console, memory, parameters)
 
 
-def _memory(found: FoundPair, recipe: Recipe, parameters: SamplingParameters) -> list[dict[str, Any]]:
+def _memory(
+    found: FoundPair, recipe: Recipe, parameters: SamplingParameters, *, low_memory: bool
+) -> list[dict[str, Any]]:
     from hybridstitch.runtime.memory import predict
 
     return [
         {
             "size": str(size),
             "batch": batch,
-            **predict(found.needed(size, batch), recipe, parameters, size, batch).as_dict(),
+            **predict(found.needed(size, batch), recipe, parameters, size, batch, low_memory=low_memory).as_dict(),
         }
         for size in recipe.profiles.sizes
         for batch in recipe.profiles.batch_sizes

@@ -22,6 +22,7 @@ from .arguments import (
     Parser,
     add_backend,
     add_engines,
+    add_low_memory,
     add_pair,
     add_schedule,
     add_seed,
@@ -64,6 +65,7 @@ def add_to(commands: Any) -> None:
     add_engines(where)  # type: ignore[arg-type]
     where.add_argument("--device", metavar="NAME", help="such as cuda:1 (default: the CPU, or the backend's GPU)")
     add_threads(where)
+    add_low_memory(where)
     where.add_argument(
         "--out", type=place, default=".", metavar="FILE|DIR", help="a .png file, or a folder (default: this one)"
     )
@@ -119,6 +121,7 @@ def run(arguments: argparse.Namespace) -> int:
         backend=arguments.backend,
         device=arguments.device,
         threads=arguments.threads,
+        low_memory=arguments.low_memory,
     )
     loading = time.perf_counter() - start
     requests = pipe.resolve(prompts, **asked)

@@ -18,6 +18,7 @@ from .arguments import (
     Parser,
     add_backend,
     add_engines,
+    add_low_memory,
     add_pair,
     add_queue,
     add_schedule,
@@ -49,6 +50,7 @@ def add_to(commands: Any) -> None:
     add_engines(parser)
     parser.add_argument("--device", metavar="NAME", help="such as cuda:1 (default: the CPU, or the backend's GPU)")
     add_threads(parser)
+    add_low_memory(parser)
     add_schedule(parser)
 
     net = parser.add_argument_group("who may ask, and where")
@@ -146,6 +148,7 @@ def serve(arguments: argparse.Namespace) -> int | None:
         backend=arguments.backend,
         device=arguments.device,
         threads=arguments.threads,
+        low_memory=arguments.low_memory,
         schedule=arguments.schedule,
         max_queue=arguments.max_queue,
         max_batch=arguments.max_batch,
@@ -193,7 +196,7 @@ def _span(text: str) -> tuple[int, int]:
 
 
 def _serve_on_ray(arguments: argparse.Namespace) -> None:
-    for name in ("device", "threads"):
+    for name in ("device", "threads", "low_memory"):
         if getattr(arguments, name) is not None:
             raise HybridStitchError(f"--{name}: with --ray each replica has the GPU or the --cpus that Ray gives it")
     if arguments.restart or arguments.fd is not None:

@@ -84,6 +84,8 @@ class Defaults(_Strict):
     guidance: Annotated[float, _setting("guidance")] = SETTINGS["guidance"].default
     negative_prompt: str = ""
     method: Method = "hybrid"
+    low_memory: StrictBool = False
+    """Hold text encoders and decoder only while they run."""
 
 
 class Recipe(_Strict):

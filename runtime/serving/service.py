@@ -10,7 +10,6 @@ from typing import Any, Self
 import torch
 
 from hybridstitch.method.numbers import finite, whole
-from hybridstitch.pairs.parameters import make_parameters
 from hybridstitch.runtime.memory import Memory, predict
 from hybridstitch.runtime.pipeline import HybridStitch
 from hybridstitch.runtime.request import Request
@@ -51,7 +50,7 @@ class Service:
         if max_batch is not None:
             max_batch = whole("max_batch", max_batch, range(1, MOST_BATCH + 1))
         queue = Queue(limit, finite("max_delay", max_delay))
-        self._sharing = Sharing(pipe.requests, 1 if on_cpu and max_batch is None else max_batch)
+        self._sharing = Sharing(1 if on_cpu and max_batch is None else max_batch)
         for size in pipe.recipe.profiles.sizes if warm_up else ():
             self._sharing.warm_up(pipe, size)
         self.memory = self._predict(pipe)
@@ -66,13 +65,14 @@ class Service:
         backend: str = "onnxruntime",
         device: torch.device | str | None = None,
         threads: int | None = None,
+        low_memory: bool | None = None,
         schedule: str | Path | None = None,
         **options: Any,
     ) -> Self:
         """Load a pair's engines, check them, draw a little of each of the recipe's sizes, and take requests.
 
         Args:
-            pair, engines, backend, device, threads, schedule: as in `HybridStitch.load`.
+            pair, engines, backend, device, threads, low_memory, schedule: as in `HybridStitch.load`.
             max_queue: requests that wait, at most (16); more are refused at once.
             max_batch: pictures drawn together, at most. By default 1 on a CPU, where a batch wins little, and on a
                 GPU as many as come out as they do alone, to the last bit: found in the warm-up (see `Sharing.warm_up`).
@@ -87,7 +87,13 @@ class Service:
             HybridStitchError: as `HybridStitch.load`, an option out of range, or engines that gave no picture.
         """
         pipe = HybridStitch.load(
-            pair, engines=engines, backend=backend, device=device, threads=threads, schedule=schedule
+            pair,
+            engines=engines,
+            backend=backend,
+            device=device,
+            threads=threads,
+            schedule=schedule,
+            low_memory=low_memory,
         )
         try:
             return cls(pipe, **options)
@@ -125,7 +131,7 @@ class Service:
         ticket = Ticket(
             request, timeout=timeout, on_update=on_update, previews=previews, withdraw=self._worker.withdraw
         )
-        entry = Entry(ticket, self._requests.batch_key(request), self._sharing.sizes(request))
+        entry = Entry(ticket, request.batch_key, self._sharing.sizes(request))
         self._worker.submit(entry)
         return ticket
 
@@ -202,6 +208,13 @@ class Service:
         self._worker.observer = observer
 
     def _predict(self, pipe: HybridStitch) -> Memory:
-        usual = Request("", "", 0, pipe.recipe.defaults.size, make_parameters(pipe.recipe))
+        usual = pipe.requests.resolve("a picture")
         manifests = {name: engine.manifest for name, engine in pipe.engines.items()}
-        return predict(manifests, pipe.recipe, usual.parameters, usual.size, self._sharing.sizes(usual)[-1])
+        return predict(
+            manifests,
+            pipe.recipe,
+            usual.parameters,
+            usual.size,
+            self._sharing.sizes(usual)[-1],
+            low_memory=pipe.low_memory,
+        )
