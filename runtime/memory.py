@@ -29,8 +29,8 @@ class Memory:
     weights: of all engines. keys_values: the large model's, of all tokens, and the frozen part; of a TensorRT plan also
     those that a call does not want. latents: the rest of a workspace: the sampler's state, positions, text, and the
     engines' inputs and outputs.
-    scratch: an estimate of the activations. Each engine keeps its own as long as it lives, encoders and decoder too;
-    torch gives them back after each call, so that the largest counts.
+    scratch: an estimate of the activations. ONNX Runtime's engines keep their own as long as they live, encoders and
+    decoder too; elsewhere they share the memory of the one that needs most.
     """
 
     weights: int
@@ -89,7 +89,7 @@ def predict(
         weights=held({name: weight_bytes(manifest) for name, manifest in manifests.items()}),
         keys_values=needed.keys_values + _unwanted(large, rows, tokens if masked is None else masked),
         latents=needed.others,
-        scratch=max(scratches.values()) if large.backend == "torch" else held(scratches),
+        scratch=held(scratches) if large.backend == "onnxruntime" else max(scratches.values()),
     )
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from hybridstitch.engines.backends import find_backend
 from hybridstitch.engines.executors.engine import Engine
 from hybridstitch.engines.executors.released_engine import ReleasedEngine
+from hybridstitch.engines.executors.scratch_arena import ScratchArena
 from hybridstitch.engines.open import BuiltPair, open_pair
 from hybridstitch.method.errors import HybridStitchError, OutOfMemory
 from hybridstitch.method.numbers import whole_seed
@@ -74,14 +75,16 @@ class HybridStitch:
         tokenizers = Tokenizers(built.assets, [encoder_length(engine.manifest) for engine in encoders])
         scheduler = load_scheduler(built.assets / "scheduler")
         self.requests = Requests(recipe, built.manifests, self.geometry, tokenizers, scheduler, built.folder)
+        scratch = ScratchArena(self.device)  # a pipeline runs one engine at a time, on one stream
         self._text = TextEncoders(
             encoders,
             tokenizers,
+            scratch=scratch,
             width=self.geometry.text_width,
             zero_tokens=large.manifest.zero_text_tokens,
             dtype=large.dtype,
         )
-        self._sessions = {name: self.engines[name].session() for name in ("large", "small", "vae_decoder")}
+        self._sessions = {name: self.engines[name].session(scratch) for name in ("large", "small", "vae_decoder")}
         self._positions = {name: built.positions(name).to(self.engines[name].dtype) for name in ("large", "small")}
         self._split = any(len(plans) > 1 for plans in built.plans.values())
         self._kept = KeptPieces(largest_workspace(built.manifests, recipe))

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from hybridstitch.engines.executors.engine import BoundCall, Engine, Session
+from hybridstitch.engines.executors.scratch_arena import ScratchArena
 
 from .engine_models import Around
 from .prompts import Tokenizers
@@ -26,6 +27,7 @@ class TextEncoders:
     Args:
         engines: text_encoder, text_encoder_2 and perhaps text_encoder_3. tokenizers: one for each.
         width: E, the joint text width. zero_tokens: how many zero tokens stand in for a missing T5.
+        scratch: see `Engine.session`.
     """
 
     def __init__(
@@ -36,9 +38,10 @@ class TextEncoders:
         width: int,
         zero_tokens: int,
         dtype: torch.dtype,
+        scratch: ScratchArena | None = None,
     ) -> None:
         self._tokenizers = tokenizers
-        self._sessions = [engine.session() for engine in engines]
+        self._sessions = [engine.session(scratch) for engine in engines]
         self._has_t5 = len(engines) > 2
         self._width, self._zero_tokens, self._dtype = width, zero_tokens, dtype
         self._calls: dict[int, list[tuple[Tensor, BoundCall]]] = {}  # token ids and call, by number of prompts

@@ -26,7 +26,7 @@ class FunctionEngine:
     def engine(self) -> FunctionEngine:
         return self
 
-    def session(self) -> FunctionEngine:
+    def session(self, scratch: Any = None) -> FunctionEngine:
         return self
 
     def bind(self, inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor] | None = None) -> FunctionCall:

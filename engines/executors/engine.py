@@ -14,6 +14,7 @@ from ..out_of_memory import running
 from ..profiles import refusal, resolve
 from ..store.manifest import Manifest
 from ..tensors import TensorSpec
+from .scratch_arena import ScratchArena
 
 
 class Engine(Protocol):
@@ -37,8 +38,12 @@ class Engine(Protocol):
         """Of the floating-point tensors, but for `timestep`, which is float32 always."""
         ...
 
-    def session(self) -> Session:
+    def session(self, scratch: ScratchArena | None = None) -> Session:
         """A new session. Sessions share the weights; each may run in a thread, and on a stream, of its own.
+
+        Args:
+            scratch: memory for intermediate results that sessions share which never run at once, also of other engines;
+                by default a session has its own. Backends that bring their own take no notice of it.
 
         Raises:
             HybridStitchError: the engine is closed.

@@ -18,6 +18,7 @@ from ..out_of_memory import opening, running
 from ..store.manifest import Manifest
 from ..tensors import TensorSpec
 from .engine import check_call, output_shape
+from .scratch_arena import ScratchArena
 
 
 class OnnxRuntimeEngine:
@@ -40,7 +41,7 @@ class OnnxRuntimeEngine:
             self._session: Any = _open(plan, threads or physical_cores())
         self.dtype: torch.dtype = getattr(torch, manifest.dtype)
 
-    def session(self) -> OnnxRuntimeSession:
+    def session(self, scratch: ScratchArena | None = None) -> OnnxRuntimeSession:
         self.opened()
         return OnnxRuntimeSession(self)
 

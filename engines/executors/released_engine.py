@@ -11,6 +11,7 @@ from hybridstitch.method.errors import HybridStitchError
 
 from ..store.manifest import Manifest
 from .engine import BoundCall, Engine, Session
+from .scratch_arena import ScratchArena
 
 
 class ReleasedEngine:
@@ -31,9 +32,9 @@ class ReleasedEngine:
         """Whether it holds memory."""
         return self._engine is not None
 
-    def session(self) -> ReleasedSession:
+    def session(self, scratch: ScratchArena | None = None) -> ReleasedSession:
         self._check_open()
-        return ReleasedSession(self)
+        return ReleasedSession(self, scratch)
 
     def opened(self) -> Engine:
         """The engine itself, opened if it is not.
@@ -65,8 +66,8 @@ class ReleasedEngine:
 class ReleasedSession:
     """Binds calls that outlive what they are bound to (see `Session`)."""
 
-    def __init__(self, engine: ReleasedEngine) -> None:
-        self.engine = engine
+    def __init__(self, engine: ReleasedEngine, scratch: ScratchArena | None) -> None:
+        self.engine, self._scratch = engine, scratch
         self._of: Engine | None = None
         self._session: Session | None = None
 
@@ -77,7 +78,7 @@ class ReleasedSession:
         """The engine, opened if it is not, and this session of it."""
         engine = self.engine.opened()
         if self._session is None or engine is not self._of:
-            self._of, self._session = engine, engine.session()
+            self._of, self._session = engine, engine.session(self._scratch)
         return engine, self._session
 
 

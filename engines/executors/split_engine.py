@@ -14,6 +14,7 @@ from hybridstitch.method.errors import HybridStitchError, OutOfMemory
 from ..plans import joined, plan_for
 from ..store.manifest import Manifest
 from .engine import BoundCall, Engine, Session, check_call
+from .scratch_arena import ScratchArena
 
 
 class SplitEngine:
@@ -39,20 +40,21 @@ class SplitEngine:
         self._lock = threading.Lock()
         self._closed = False
 
-    def session(self) -> SplitSession:
+    def session(self, scratch: ScratchArena | None = None) -> SplitSession:
         self._check_open()
-        return SplitSession(self)
+        return SplitSession(self, scratch)
 
     def bind(
         self,
         sessions: dict[str, Session],
         inputs: Mapping[str, Tensor],
         outputs: Mapping[str, Tensor] | None,
+        scratch: ScratchArena | None = None,
     ) -> BoundCall:
         """Bind a call in the plan of its lengths.
 
         Args:
-            sessions: those that a session has of each plan so far, by name; a new one is added.
+            sessions: those that a session has of each plan so far, by name; a new one is added. scratch: theirs.
         """
         with self._lock:  # until the call is known, nothing else keeps its plan open
             self._check_open()
@@ -61,7 +63,7 @@ class SplitEngine:
             engine = self._opened(plan)
             try:
                 if plan.name not in sessions or sessions[plan.name].engine is not engine:
-                    sessions[plan.name] = engine.session()
+                    sessions[plan.name] = engine.session(scratch)
                 call = sessions[plan.name].bind(inputs, outputs)
             except OutOfMemory:
                 if not was_open:  # it was opened for this call alone, and whoever tries again needs its memory
@@ -94,9 +96,9 @@ class SplitEngine:
 class SplitSession:
     """Binds calls of whichever plan takes them, with a session of each (see `Session`)."""
 
-    def __init__(self, engine: SplitEngine) -> None:
-        self.engine = engine
+    def __init__(self, engine: SplitEngine, scratch: ScratchArena | None) -> None:
+        self.engine, self._scratch = engine, scratch
         self._sessions: dict[str, Session] = {}
 
     def bind(self, inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor] | None = None) -> BoundCall:
-        return self.engine.bind(self._sessions, inputs, outputs)
+        return self.engine.bind(self._sessions, inputs, outputs, self._scratch)

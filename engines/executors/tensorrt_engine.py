@@ -25,6 +25,7 @@ from ..spare import spare_bytes, spare_place
 from ..store.manifest import Manifest
 from ..tensorrt_module import make_log, tensorrt_module
 from .engine import check_call
+from .scratch_arena import ScratchArena
 
 _ALIGNMENT = 256  # of scratch memory and of the address that stands in for an empty tensor's
 
@@ -51,9 +52,9 @@ class TensorRTEngine:
             self._runtime, self._engine = self._open(plan)
         self._check_tensors()
 
-    def session(self) -> TensorRTSession:
+    def session(self, scratch: ScratchArena | None = None) -> TensorRTSession:
         with running(self.manifest.component, self.device):
-            session = TensorRTSession(self)
+            session = TensorRTSession(self, scratch or ScratchArena(self.device))
         self._sessions.add(session)
         return session
 
@@ -116,12 +117,13 @@ class TensorRTSession:
     """Binds calls of a plan (see `Session`), on one stream at a time: they share scratch memory, and the memory of
     outputs that nobody wants."""
 
-    def __init__(self, engine: TensorRTEngine) -> None:
+    def __init__(self, engine: TensorRTEngine, arena: ScratchArena) -> None:
         engine.opened()
         self.engine = engine
         self._calls: weakref.WeakSet[TensorRTCall] = weakref.WeakSet()
         self._spare: dict[str, Tensor] = {}
-        self._scratch = torch.empty(0, dtype=torch.uint8, device=engine.device)
+        self._arena = arena
+        arena.join(self)
         self._nothing = torch.empty(_ALIGNMENT, dtype=torch.uint8, device=engine.device)
 
     def bind(self, inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor] | None = None) -> TensorRTCall:
@@ -135,7 +137,16 @@ class TensorRTSession:
         for call in self._calls:
             call.close()
         self._spare.clear()
-        self._scratch = self._nothing = torch.empty(0)
+        self._arena.leave(self)
+        self._nothing = torch.empty(0)
+
+    @property
+    def _scratch(self) -> Tensor:
+        return self._arena.memory
+
+    def place(self) -> None:
+        for call in self._calls:  # also those that were bound before, to memory that has grown since
+            call.place(self._arena.memory, self._spare, self._nothing)
 
     def _bind(
         self, lengths: Mapping[str, int], inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor] | None
@@ -147,11 +158,11 @@ class TensorRTSession:
         output_shapes = {name: tuple(execution.get_tensor_shape(name)) for name in manifest.outputs}
         written = self._written(output_shapes, outputs)
         call = TensorRTCall(self.engine, execution, inputs, written)
-        scratch, spare = self._grown_scratch(call.scratch_bytes), self._grown_spare(output_shapes, written)
-        self._scratch, self._spare = scratch, spare
+        scratch, spare = self._arena.grown(call.scratch_bytes + _ALIGNMENT), self._grown_spare(output_shapes, written)
+        self._spare = spare
         self._calls.add(call)
-        for known in self._calls:  # also those that were bound before, to memory that has grown since
-            known.place(self._scratch, self._spare, self._nothing)
+        self._arena.take(scratch)
+        self.place()
         return call
 
     def _context(self, lengths: Mapping[str, int]) -> Any:
@@ -189,11 +200,6 @@ class TensorRTSession:
                     f"not {list(output_shapes[name])}"
                 )
         return dict(outputs)
-
-    def _grown_scratch(self, needed: int) -> Tensor:
-        """Memory for intermediate results; it never shrinks."""
-        enough = self._scratch.numel() >= needed + _ALIGNMENT
-        return self._scratch if enough else self._empty((needed + _ALIGNMENT,), torch.uint8)
 
     def _grown_spare(
         self, output_shapes: Mapping[str, tuple[int, ...]], written: Mapping[str, Tensor]

@@ -18,6 +18,7 @@ from ..exact_float32 import exact_float32
 from ..out_of_memory import opening, running
 from ..store.manifest import Manifest
 from .engine import check_call
+from .scratch_arena import ScratchArena
 
 
 class TorchEngine:
@@ -46,7 +47,7 @@ class TorchEngine:
         with opening(manifest.component, self.device, manifest.weight_bytes):
             self._module: Any = module if module is not None else self._load()
 
-    def session(self) -> TorchSession:
+    def session(self, scratch: ScratchArena | None = None) -> TorchSession:
         self.opened()
         return TorchSession(self)
 

@@ -14,6 +14,7 @@ from torch.testing import assert_close
 
 from hybridstitch.engines.executors import tensorrt_engine
 from hybridstitch.engines.executors.engine import run_once
+from hybridstitch.engines.executors.scratch_arena import ScratchArena
 from hybridstitch.engines.executors.tensorrt_engine import TensorRTEngine
 from hybridstitch.engines.store.folder import Store
 from hybridstitch.engines.tensorrt_module import ERRORS_KEPT, make_log, tensorrt_module
@@ -119,6 +120,31 @@ def test_a_larger_call_grows_the_scratch_memory_of_those_that_were_bound_before(
     after = session._scratch
     session.bind(random_inputs(1, 4, 12))
     assert session._scratch is after
+
+
+def test_sessions_that_never_run_at_once_share_the_scratch_memory_of_the_one_that_needs_most(engine):
+    arena, inputs = ScratchArena(engine.device), random_inputs(1, 4, 12)
+    one, other = engine.session(arena), engine.session(arena)
+    small = one.bind(inputs)
+    before = arena.memory.numel()
+    large = other.bind(random_inputs(4, 16, 0))
+    assert arena.memory.numel() > before
+    assert one._scratch is other._scratch is arena.memory
+    large.run()
+    small.run()  # it was bound to memory that has moved since
+    assert_close(small.outputs["velocity"], compute(inputs, weights())["velocity"])
+
+
+def test_the_last_session_that_is_closed_gives_shared_scratch_memory_back(manifest, plan, engine):
+    arena = ScratchArena(engine.device)
+    second = TensorRTEngine(manifest, plan, device=torch.device("cpu"))
+    sessions = [each.session(arena) for each in (engine, second)]
+    calls = [session.bind(random_inputs(2, 16, 0)) for session in sessions]
+    engine.close()
+    assert arena.memory.numel()
+    calls[1].run()
+    second.close()
+    assert not arena.memory.numel()
 
 
 def test_a_call_that_nobody_holds_gives_its_context_back(engine, session):
