@@ -116,7 +116,7 @@ def test_it_is_alive_while_it_loads_and_a_signal_lets_it_finish_what_it_has_take
         server.kill()
     assert [answer.status_code for answer in answers] == [200, 200]
     assert server.returncode == 0, log
-    lines = [json.loads(line) for line in log.splitlines()]
+    lines = [line for line in map(json.loads, log.splitlines()) if line["event"] != "busy"]  # as the machine may be
     assert [line["event"] for line in lines] == ["ready", "request", "request", "stopped"]
     assert lines[1]["prompt"] == STAR["prompt"]
     assert (lines[1]["seed"], lines[1]["status"]) == (7, 200)

@@ -25,7 +25,7 @@ def test_a_model_has_every_setting_as_an_optional_input_and_says_how_to_serve_an
     assert f"python3 {tmp_path / 'models' / 'demo' / 'probe.py'} http://127.0.0.1:8000" in told
     config = (tmp_path / "models" / "demo" / "config.pbtxt").read_text()
     optional = set(re.findall(r'^input \{ name: "(\w+)" .* optional: true \}$', config, re.MULTILINE))
-    assert optional == {"negative_prompt", "seed", "size", "method", *SETTINGS}
+    assert optional == {"prompt", "negative_prompt", "seed", "size", "method", *SETTINGS}
     assert 'parameters { key: "max_queue" value { string_value: "3" } }' in config
     assert "EXECUTION_ENV_PATH" not in config
     assert (tmp_path / "models" / "demo" / "1" / "model.py").read_text().startswith('"""The model that Triton')

@@ -24,7 +24,7 @@ def cuda(monkeypatch):
 def draw(cuda, monkeypatch):
     """Draws on the second GPU, with a stand-in for all that computes; `work` is done in its place."""
     pipe = HybridStitch.__new__(HybridStitch)
-    pipe.device, pipe._stream, pipe._busy = SECOND, OwnStream(SECOND), False
+    pipe.device, pipe._stream, pipe._busy, pipe.engines = SECOND, OwnStream(SECOND), False, {}
 
     def draw(work):
         monkeypatch.setattr(pipe, "_begin", lambda batch, watch, parts: work(cuda.current[1]))
