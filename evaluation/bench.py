@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from hybridstitch.method.errors import HybridStitchError
-from hybridstitch.method.masks import masked_count
+from hybridstitch.method.geometry import masked_count
 from hybridstitch.method.parameters import SamplingParameters
 from hybridstitch.method.progress import OnProgress, silent, within
 from hybridstitch.models.token_transformer import TokenTransformer

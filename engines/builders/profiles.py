@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hybridstitch.method.errors import HybridStitchError
-from hybridstitch.method.geometry import Geometry
-from hybridstitch.method.masks import masked_count
+from hybridstitch.method.geometry import Geometry, masked_count
 from hybridstitch.method.size import Size
 from hybridstitch.pairs.recipe import Recipe
 

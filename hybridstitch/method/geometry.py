@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from .errors import HybridStitchError
@@ -61,3 +62,9 @@ class Geometry:
         """N, the image tokens of a picture."""
         rows, columns = self.grid(size)
         return rows * columns
+
+
+def masked_count(tokens: int, ratio: float, bucket: int) -> int:
+    """M: ratio * tokens, rounded up to whole buckets, so that what pads a bucket are real tokens; at most all."""
+    exact = ratio * tokens
+    return min(tokens, math.ceil(exact / bucket - 1e-9) * bucket)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -23,12 +22,6 @@ class Mask:
 
 Choose = Callable[[Tensor, int], Mask]
 """What makes a mask of scores [B, N] and the number of tokens to compute."""
-
-
-def masked_count(tokens: int, ratio: float, bucket: int) -> int:
-    """M: ratio * tokens, rounded up to whole buckets, so that what pads a bucket are real tokens; at most all."""
-    exact = ratio * tokens
-    return min(tokens, math.ceil(exact / bucket - 1e-9) * bucket)
 
 
 def token_mean(difference: Tensor) -> Tensor:

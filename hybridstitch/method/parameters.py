@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 from .errors import HybridStitchError
-from .masks import masked_count
+from .geometry import masked_count
 from .schedule import Schedule
 from .settings import SETTINGS, Method, Score, Sketch
 

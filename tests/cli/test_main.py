@@ -46,3 +46,9 @@ def test_a_terminal_without_the_letters_of_a_path_shows_their_numbers(tmp_path, 
     monkeypatch.setenv("COLUMNS", "400")
     assert main(["doctor", "--out", str(folder)]) == 0
     assert b"\\u0437" in shown.buffer.getvalue()
+
+
+def test_the_command_line_is_there_before_torch_is():
+    program = "import sys, hybridstitch.cli; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

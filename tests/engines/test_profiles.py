@@ -11,7 +11,7 @@ from hybridstitch.engines.builders.graph import read_graph
 from hybridstitch.engines.builders.profiles import profiles_of_plans
 from hybridstitch.engines.profiles import Profile, best_profile, refusal
 from hybridstitch.method.errors import HybridStitchError
-from hybridstitch.method.masks import masked_count
+from hybridstitch.method.geometry import masked_count
 
 from .handmade import GEOMETRY, make_recipe
 

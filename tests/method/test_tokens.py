@@ -5,8 +5,9 @@ import torch
 from diffusers.models.embeddings import PatchEmbed
 
 from hybridstitch.method import residual
+from hybridstitch.method.geometry import masked_count
 from hybridstitch.method.guidance import guide, halves
-from hybridstitch.method.masks import hardest, masked_count, relative_change
+from hybridstitch.method.masks import hardest, relative_change
 from hybridstitch.method.state import STATE, State
 from hybridstitch.method.tokens import crop_positions, gather, patchify, pick_rows, row_index, stitch, unpatchify
 
