@@ -11,7 +11,7 @@ import pytest
 from benchmarks import batches, capacity, machine, picture_hashes, service_times, serving
 from benchmarks.fronts import Wanted
 from hybridstitch.runtime.serving.service_times import read_service_times
-from hybridstitch.serving import Service
+from hybridstitch.serving import Service, ServiceOptions
 
 
 def test_a_result_says_machine_versions_and_command(monkeypatch, tmp_path):
@@ -71,7 +71,7 @@ def test_batches_are_timed_and_compared_with_pictures_alone(pipe):
 def one_service(pipe, monkeypatch):
     """A service of the pipeline that all tests share, which outlives it."""
     monkeypatch.setattr(pipe, "close", lambda: None)
-    with Service(pipe, warm_up=False, max_queue=99) as service:
+    with Service(pipe, ServiceOptions(warm_up=False, max_queue=99)) as service:
         yield service
 
 

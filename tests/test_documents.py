@@ -16,6 +16,7 @@ from hybridstitch.engines.builders.options import BuildOptions
 from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.method.settings import SETTINGS
 from hybridstitch.pairs.recipe import Recipe
+from hybridstitch.serving import ServiceOptions
 
 ROOT = Path(__file__).parents[1]
 GUIDE = (ROOT / "docs" / "engines.md").read_text()
@@ -135,3 +136,12 @@ def test_the_guide_to_serving_tells_what_the_kills_measured():
         seconds = f"{median(found['seconds']):.1f} s | {max(found['seconds']):.1f} s"
         counts = f"{found['asked']} | {found['drawn']} | {found['asked'] - found['drawn']} | 0 |"
         assert any(f"| {seconds} | {counts}" in line for line in row), (title, seconds, counts)
+
+
+def test_the_guide_to_serving_tells_every_option_of_the_service_with_its_default():
+    section = SERVING[SERVING.index("| `Service.load(...)`") : SERVING.index("### How it ends")]
+    rows = dict(re.findall(r"^\| `(\w+)` \| ([^|]+) \|", section, re.M))
+    assert set(ServiceOptions.table()) <= set(rows)
+    for name in ServiceOptions.table():
+        if (default := ServiceOptions.default(name)) is not None:
+            assert rows[name].strip("`") == str(default), name

@@ -10,12 +10,13 @@ from functools import partial
 from typing import Any, NoReturn
 
 from hybridstitch.method.errors import HybridStitchError
-from hybridstitch.method.numbers import THREADS, finite, whole, whole_seed
+from hybridstitch.method.numbers import finite, whole, whole_seed
 from hybridstitch.method.settings import SETTINGS
 from hybridstitch.method.size import Size
 from hybridstitch.pairs.recipe import recipe_names
+from hybridstitch.runtime.serving.options import ServiceOptions
 
-DEFAULT_PAIR = "demo"
+DEFAULT_PAIR = ServiceOptions.default("pair")
 BACKENDS = ("onnxruntime", "tensorrt", "tensorrt_rtx", "torch")
 
 
@@ -113,8 +114,7 @@ def add_overwrite(parser: Any) -> None:
 
 
 def add_threads(parser: Any) -> None:
-    check = partial(whole, "threads", span=THREADS)
-    parser.add_argument("--threads", type=checked(int, check), metavar="N", help="CPU threads (default: the cores)")
+    add_service_option(parser, "threads")
 
 
 def add_low_memory(parser: Any) -> None:
@@ -127,27 +127,22 @@ def add_low_memory(parser: Any) -> None:
     )
 
 
-def add_queue(parser: Any) -> Any:
-    """How requests wait for a service; returns the group, for what else belongs there."""
+def add_service_option(parser: Any, name: str) -> None:
+    """The flag of an option of the service: its type, range, default and help are the option's."""
+    option, default, flag = ServiceOptions.table()[name], ServiceOptions.default(name), name.replace("_", "-")
+    parser.add_argument(
+        f"--{flag}",
+        type=checked(str, partial(option.parsed, flag)),
+        metavar=option.metavar,
+        help=option.help if default is None else f"{option.help} (default: {default})",
+    )
+
+
+def add_queue(parser: Any) -> None:
+    """How requests wait for a service."""
     queue = parser.add_argument_group("how requests wait")
-    queue.add_argument(
-        "--max-queue",
-        type=whole_number("max-queue", 1, 100000),
-        default=16,
-        metavar="N",
-        help="pictures that wait, at most (default: 16)",
-    )
-    queue.add_argument(
-        "--max-batch", type=whole_number("max-batch", 1, 64), metavar="N", help="pictures drawn together, at most"
-    )
-    queue.add_argument(
-        "--max-delay",
-        type=seconds("max-delay", 0),
-        default=0.02,
-        metavar="SECONDS",
-        help="how long a picture waits for others to be drawn with (default: 0.02)",
-    )
-    return queue
+    for name in ("max_queue", "max_batch", "max_delay", "timeout"):
+        add_service_option(queue, name)
 
 
 def whole_number(name: str, least: int, most: int) -> Callable[[str], Any]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.pairs.recipe import Recipe
+from hybridstitch.runtime.serving.options import ServiceOptions
 
 from .arguments import (
     DEFAULT_PAIR,
@@ -22,10 +23,10 @@ from .arguments import (
     add_pair,
     add_queue,
     add_schedule,
+    add_service_option,
     add_threads,
     number_over,
     place,
-    seconds,
     whole_number,
 )
 from .build import version
@@ -33,6 +34,7 @@ from .run import quiet
 
 if TYPE_CHECKING:
     from hybridstitch.runtime.serving.process_exit import OnLost
+    from hybridstitch.runtime.serving.service import Service
 
 NEEDED = ("fastapi", "uvicorn", "prometheus_client")
 
@@ -48,7 +50,7 @@ def add_to(commands: Any) -> None:
     add_pair(parser)
     add_backend(parser)
     add_engines(parser)
-    parser.add_argument("--device", metavar="NAME", help="such as cuda:1 (default: the CPU, or the backend's GPU)")
+    add_service_option(parser, "device")
     add_threads(parser)
     add_low_memory(parser)
     add_schedule(parser)
@@ -74,13 +76,7 @@ def add_to(commands: Any) -> None:
     )
     net.add_argument("--parent-fd", type=whole_number("parent-fd", 0, 65535), help=argparse.SUPPRESS)  # of --restart
 
-    queue = add_queue(parser)
-    queue.add_argument(
-        "--timeout",
-        type=seconds("timeout", 0.001),
-        metavar="SECONDS",
-        help="how long a picture may take, its wait included (default: any time)",
-    )
+    add_queue(parser)
     many = parser.add_argument_group("several replicas, on Ray Serve")
     many.add_argument("--ray", action="store_true", help="draw in replicas of their own, one for each GPU or CPU share")
     many.add_argument(
@@ -133,41 +129,22 @@ def serve(arguments: argparse.Namespace) -> int | None:
     keys = read_keys(Path(arguments.api_key_file)) if arguments.api_key_file else ()
     listening = listen(arguments.host, arguments.port) if arguments.fd is None else inherited(arguments.fd)
     log_as_json()
-    front = Front(
-        recipe,
-        arguments.backend,
-        version(),
-        max_queue=arguments.max_queue,
-        timeout=arguments.timeout,
-        log_prompts=arguments.log_prompts,
-    )
-    load = partial(
-        _load,
-        recipe.argument,
-        engines=arguments.engines,
-        backend=arguments.backend,
-        device=arguments.device,
-        threads=arguments.threads,
-        low_memory=arguments.low_memory,
-        schedule=arguments.schedule,
-        max_queue=arguments.max_queue,
-        max_batch=arguments.max_batch,
-        max_delay=arguments.max_delay,
-    )
-    answer(front, load, listening, keys, origins)
+    options = ServiceOptions.among(vars(arguments))
+    front = Front(recipe, version(), options, log_prompts=arguments.log_prompts)
+    answer(front, partial(_load, options), listening, keys, origins)
     return None
 
 
-def _load(pair: str, on_lost: OnLost, *, threads: int | None, backend: str, **options: Any) -> Any:
+def _load(options: ServiceOptions, on_lost: OnLost) -> Service:
     """Load a service. Say first if the engines' threads, as many as there are cores, will wait for others."""
     from hybridstitch.engines.cores import current_load, physical_cores
     from hybridstitch.runtime.serving.http.logs import log
     from hybridstitch.runtime.serving.service import Service
 
-    load = current_load() if threads is None and backend == "onnxruntime" else None
+    load = current_load() if options.threads is None and options.backend == "onnxruntime" else None
     if load is not None and (advice := load.advice(physical_cores())):
         log("busy", level=logging.WARNING, load=load.average, advice=advice)
-    return Service.load(pair, threads=threads, backend=backend, on_lost=on_lost, **options)
+    return Service.open(options, on_lost=on_lost)
 
 
 def keep_serving(arguments: argparse.Namespace) -> int:
@@ -196,7 +173,7 @@ def _span(text: str) -> tuple[int, int]:
 
 
 def _serve_on_ray(arguments: argparse.Namespace) -> None:
-    for name in ("device", "threads", "low_memory"):
+    for name in ("device", "threads"):
         if getattr(arguments, name) is not None:
             raise HybridStitchError(f"--{name}: with --ray each replica has the GPU or the --cpus that Ray gives it")
     if arguments.restart or arguments.fd is not None:
@@ -208,23 +185,11 @@ def _serve_on_ray(arguments: argparse.Namespace) -> None:
     from hybridstitch.runtime.serving.http.listening import listen
     from hybridstitch.runtime.serving.http.origins import origin
     from hybridstitch.runtime.serving.ray.environment import prepare_own_ray
-    from hybridstitch.runtime.serving.ray.options import Options
+    from hybridstitch.runtime.serving.ray.options import ApplicationOptions
 
-    least, most = arguments.replicas or (1, 1)
-    options = Options(
-        pair=arguments.pair or DEFAULT_PAIR,
-        backend=arguments.backend,
-        engines=arguments.engines,
-        schedule=arguments.schedule,
-        cpus=arguments.cpus or 1.0,
-        min_replicas=least,
-        max_replicas=most,
-        max_queue=arguments.max_queue,
-        max_batch=arguments.max_batch,
-        max_delay=arguments.max_delay,
-        timeout=arguments.timeout,
-        log_prompts=arguments.log_prompts,
-    ).settled()
+    least, most = arguments.replicas or (None, None)
+    given = {**vars(arguments), "min_replicas": least, "max_replicas": most, "api_key_file": None}
+    options = ApplicationOptions.among(given).settled()
     origins = [origin(text) for text in arguments.cors_origin]
     keys = read_keys(Path(arguments.api_key_file)) if arguments.api_key_file else ()
     listening = listen(arguments.host, arguments.port)

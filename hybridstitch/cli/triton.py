@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,6 @@ from .arguments import (
     add_queue,
     add_threads,
     place,
-    seconds,
     whole_number,
 )
 
@@ -64,13 +64,7 @@ def add_to(commands: Any) -> None:
         action="store_true",
         help="end the whole server when the model's process dies, for what restarts it: Triton itself does not",
     )
-    queue = add_queue(parser)
-    queue.add_argument(
-        "--timeout",
-        type=seconds("timeout", 0.001),
-        metavar="SECONDS",
-        help="how long a picture may take, its wait included (default: any time)",
-    )
+    add_queue(parser)
 
 
 def triton(arguments: argparse.Namespace) -> None:
@@ -78,7 +72,7 @@ def triton(arguments: argparse.Namespace) -> None:
     recipe = Recipe.load(arguments.pair or DEFAULT_PAIR)
     from hybridstitch.engines.backends import find_backend  # slow imports, after what can be refused without them
     from hybridstitch.engines.open import find_pair
-    from hybridstitch.runtime.triton.config import Options, config_text
+    from hybridstitch.runtime.triton.config import ModelOptions, config_text
     from hybridstitch.runtime.triton.repository import write_model
 
     backend = find_backend(arguments.backend)
@@ -93,17 +87,8 @@ def triton(arguments: argparse.Namespace) -> None:
         split=recipe.profiles.split,
     )
     named = Path(recipe.argument)
-    options = Options(
-        pair=str(named.resolve()) if named.suffix == ".toml" else recipe.argument,
-        engines=str(found.folder.resolve()),
-        backend=backend.name,
-        threads=arguments.threads,
-        max_queue=arguments.max_queue,
-        max_batch=arguments.max_batch,
-        max_delay=arguments.max_delay,
-        timeout=arguments.timeout,
-        end_server=arguments.end_server,
-    )
+    pair = str(named.resolve()) if named.suffix == ".toml" else recipe.argument
+    options = replace(ModelOptions.among(vars(arguments)), pair=pair, engines=str(found.folder.resolve()))
     gpus = arguments.gpus if arguments.gpus is not None else [] if backend.needs_gpu else None
     config = config_text(options, gpus=gpus, environment=environment, decoupled=arguments.decoupled)
     name = arguments.name or recipe.name + (STREAM if arguments.decoupled else "")

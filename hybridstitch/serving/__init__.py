@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from hybridstitch.runtime.serving.errors import Cancelled, Closed, NotDrawn, QueueFull, ServingError, TimedOut
     from hybridstitch.runtime.serving.observer import Observer
+    from hybridstitch.runtime.serving.options import ServiceOptions
     from hybridstitch.runtime.serving.process_exit import end_process
     from hybridstitch.runtime.serving.service import Service
     from hybridstitch.runtime.serving.ticket import Ticket, Update
@@ -23,6 +24,7 @@ __all__ = [
     "Observer",
     "QueueFull",
     "Service",
+    "ServiceOptions",
     "ServingError",
     "Ticket",
     "TimedOut",
@@ -33,6 +35,7 @@ __all__ = [
 _HOMES = {
     "Observer": "observer",
     "Service": "service",
+    "ServiceOptions": "options",
     "Ticket": "ticket",
     "Update": "ticket",
     "end_process": "process_exit",

@@ -5,6 +5,6 @@ serve run --name hybridstitch hybridstitch.serving.ray:app pair=demo max_replica
 
 from hybridstitch.runtime.serving.ray.application import app, connect
 from hybridstitch.runtime.serving.ray.handle import RayService
-from hybridstitch.runtime.serving.ray.options import Options
+from hybridstitch.runtime.serving.ray.options import ApplicationOptions
 
-__all__ = ["Options", "RayService", "app", "connect"]
+__all__ = ["ApplicationOptions", "RayService", "app", "connect"]

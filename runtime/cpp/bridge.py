@@ -12,6 +12,7 @@ from hybridstitch.method.settings import parse_settings
 from hybridstitch.pairs.recipe import Recipe
 from hybridstitch.runtime.pictures import encode_png
 from hybridstitch.runtime.result import Picture, settings_of
+from hybridstitch.runtime.serving.options import ServiceOptions
 from hybridstitch.runtime.serving.service import Service
 from hybridstitch.runtime.serving.ticket import Ticket, Update
 
@@ -26,38 +27,20 @@ class Bridge:
 
     service: Service
     pair: str
-    backend: str
+    options: ServiceOptions
 
     @classmethod
-    def load(
-        cls,
-        pair: str,
-        engines: str,
-        backend: str,
-        device: str,
-        threads: int,
-        max_queue: int,
-        max_batch: int,
-        max_delay: float,
-        warm_up: bool,
-    ) -> Bridge:
+    def load(cls, texts: Mapping[str, str]) -> Bridge:
         """`Service.load`.
+
+        Args:
+            texts: see `ServiceOptions.parsed`; those that C++ leaves empty are missing.
 
         Raises:
             HybridStitchError: as there.
         """
-        service = Service.load(
-            pair,
-            engines=engines or None,
-            backend=backend,
-            device=device or None,
-            threads=threads or None,
-            max_queue=max_queue,
-            max_batch=max_batch or None,
-            max_delay=max_delay,
-            warm_up=warm_up,
-        )
-        return cls(service, Recipe.load(pair).name, backend)
+        options = ServiceOptions.parsed(texts)
+        return cls(Service.open(options), Recipe.load(options.pair).name, options)
 
     def submit(
         self,
@@ -97,7 +80,7 @@ class Bridge:
 
     def png(self, picture: Picture) -> bytes:
         """The file that `run` writes of it."""
-        return encode_png(picture.image, settings_of(picture, self.pair, self.backend, our_version()))
+        return encode_png(picture.image, settings_of(picture, self.pair, self.options.backend, our_version()))
 
 
 def _tell(on_progress: OnProgress, update: Update) -> None:

@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from pathlib import Path
 from typing import Any, Self
 
-import torch
-
-from hybridstitch.method.numbers import finite, whole
 from hybridstitch.runtime.memory import Memory, predict
 from hybridstitch.runtime.pipeline import HybridStitch
 from hybridstitch.runtime.request import Request
 from hybridstitch.runtime.result import Picture
 
 from .observer import Observer
+from .options import ServiceOptions
 from .process_exit import OnLost
 from .queue import Entry, Queue
 from .sharing import Sharing
 from .ticket import OnUpdate, Ticket
 from .worker import Worker
-
-MOST_BATCH = 64
-"""Pictures of a batch that a recipe may name."""
 
 
 class Service:
@@ -35,23 +29,23 @@ class Service:
     def __init__(
         self,
         pipe: HybridStitch,
+        options: ServiceOptions | None = None,
         *,
-        max_queue: int = 16,
-        max_batch: int | None = None,
-        max_delay: float = 0.02,
-        warm_up: bool = True,
         observer: Observer | None = None,
         on_lost: OnLost | None = None,
     ) -> None:
-        """Serve a pipeline, which belongs to the service from here on; see `load`."""
+        """Serve a pipeline, which belongs to the service from here on.
+
+        Args:
+            options: of which those that load a pipeline are not looked at.
+            observer, on_lost: see `load`.
+        """
         self._requests = pipe.requests
-        limit = whole("max_queue", max_queue, range(1, sys.maxsize), "of at least 1")
+        options = options or ServiceOptions()
+        queue = Queue(options.max_queue, options.max_delay)
         on_cpu = pipe.device.type == "cpu"
-        if max_batch is not None:
-            max_batch = whole("max_batch", max_batch, range(1, MOST_BATCH + 1))
-        queue = Queue(limit, finite("max_delay", max_delay))
-        self._sharing = Sharing(1 if on_cpu and max_batch is None else max_batch)
-        for size in pipe.recipe.profiles.sizes if warm_up else ():
+        self._sharing = Sharing(1 if on_cpu and options.max_batch is None else options.max_batch)
+        for size in pipe.recipe.profiles.sizes if options.warm_up else ():
             self._sharing.warm_up(pipe, size)
         self.memory = self._predict(pipe)
         self._worker = Worker(pipe, queue, observer, on_lost)
@@ -61,23 +55,15 @@ class Service:
         cls,
         pair: str | Path = "demo",
         *,
-        engines: str | Path | None = None,
-        backend: str = "onnxruntime",
-        device: torch.device | str | None = None,
-        threads: int | None = None,
-        low_memory: bool | None = None,
-        schedule: str | Path | None = None,
+        observer: Observer | None = None,
+        on_lost: OnLost | None = None,
         **options: Any,
     ) -> Self:
         """Load a pair's engines, check them, draw a little of each of the recipe's sizes, and take requests.
 
         Args:
-            pair, engines, backend, device, threads, low_memory, schedule: as in `HybridStitch.load`.
-            max_queue: requests that wait, at most (16); more are refused at once.
-            max_batch: pictures drawn together, at most. By default 1 on a CPU, where a batch wins little, and on a
-                GPU as many as come out as they do alone, to the last bit: found in the warm-up (see `Sharing.warm_up`).
-            max_delay: seconds that a request waits for others to share its batch, at most (0.02).
-            warm_up: whether to draw before the first request (True).
+            pair: a recipe's name or its .toml file.
+            options: see `ServiceOptions`.
             observer: hooks for metrics.
             on_lost: called once by the thread that draws, with why in one line, when nothing can be drawn any more: the
                 device is lost, or that thread failed. Every ticket has its answer by then. By default the log and
@@ -86,17 +72,26 @@ class Service:
         Raises:
             HybridStitchError: as `HybridStitch.load`, an option out of range, or engines that gave no picture.
         """
+        return cls.open(ServiceOptions(pair=str(pair), **options), observer=observer, on_lost=on_lost)
+
+    @classmethod
+    def open(cls, options: ServiceOptions, *, observer: Observer | None = None, on_lost: OnLost | None = None) -> Self:
+        """`load` with options that are already checked.
+
+        Raises:
+            HybridStitchError: as `load`.
+        """
         pipe = HybridStitch.load(
-            pair,
-            engines=engines,
-            backend=backend,
-            device=device,
-            threads=threads,
-            schedule=schedule,
-            low_memory=low_memory,
+            options.pair,
+            engines=options.engines,
+            backend=options.backend,
+            device=options.device,
+            threads=options.threads,
+            schedule=options.schedule,
+            low_memory=options.low_memory,
         )
         try:
-            return cls(pipe, **options)
+            return cls(pipe, options, observer=observer, on_lost=on_lost)
         except BaseException:
             pipe.close()
             raise

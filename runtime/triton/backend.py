@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from hybridstitch.runtime.result import Picture, settings_of
 from hybridstitch.runtime.serving.service import Service
 
 from .call import Call
-from .config import Options
+from .config import ModelOptions
 from .failures import count_as_failed
 from .lifeline import end_when_done, end_with_server, hold_lifeline
 from .metrics import show_metrics
@@ -50,18 +51,10 @@ class TritonPythonModel:
         end_with_server()
         _require_arrays()
         try:
-            self._options = options = Options.of(parameters)
-            self._service = Service.load(
-                options.pair,
-                engines=Path(args["model_repository"]) / options.engines,
-                backend=options.backend,
-                device=device,
-                threads=options.threads,
-                max_queue=options.max_queue,
-                max_batch=options.max_batch,
-                max_delay=options.max_delay,
-                on_lost=self._end,
-            )
+            options = ModelOptions.of(parameters)
+            engines = Path(args["model_repository"]) / (options.engines or "")
+            self._options = options = replace(options, engines=str(engines), device=device)
+            self._service = Service.open(options, on_lost=self._end)
             self._pair = Recipe.load(options.pair).name
         except (HybridStitchError, TypeError, ValueError) as error:
             raise pb_utils.TritonModelException(str(error)) from None

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+from typing import Self
+
+from hybridstitch.runtime.serving.options import ServiceOptions, switch
 
 from .tensors import Port, inputs, outputs
 
@@ -14,39 +16,27 @@ ENVIRONMENT = "EXECUTION_ENV_PATH"
 
 
 @dataclass(frozen=True)
-class Options:
-    """What a model of the repository draws with; see `Service.load`.
+class ModelOptions(ServiceOptions):
+    """What a model of the repository draws with.
 
-    engines: a folder; one that is relative lies in the model's own. timeout: seconds that a picture may take at most,
-    its wait included; None: any. end_server: whether the server ends when the model's process dies.
+    engines: a folder; one that is relative lies in the model's own. end_server: whether the server ends when the
+    model's process dies.
     """
 
-    pair: str
-    engines: str
-    backend: str
-    threads: int | None = None
-    max_queue: int = 16
-    max_batch: int | None = None
-    max_delay: float = 0.02
-    timeout: float | None = None
-    end_server: bool = False
-
-    def parameters(self) -> dict[str, str]:
-        """As config.pbtxt has them: texts, of those that are set."""
-        return {name: str(value) for name, value in asdict(self).items() if value is not None and value is not False}
+    end_server: bool = switch(False, "end the whole server when the model's process dies")
 
     @classmethod
-    def of(cls, parameters: Mapping[str, str]) -> Options:
-        """The options of a model's parameters; others are not looked at."""
-        kinds = {"threads": int, "max_queue": int, "max_batch": int, "max_delay": float, "timeout": float}
-        kinds |= {"end_server": "True".__eq__}
-        known = {name: text for name, text in parameters.items() if name in cls.__dataclass_fields__}
-        values: dict[str, Any] = {name: kinds.get(name, str)(text) for name, text in known.items()}
-        return cls(**values)
+    def of(cls, parameters: Mapping[str, str]) -> Self:
+        """The options of a model's parameters; others are Triton's.
+
+        Raises:
+            HybridStitchError: as `ServiceOptions.parsed`.
+        """
+        return cls.parsed({name: text for name, text in parameters.items() if name in cls.table()})
 
 
 def config_text(
-    options: Options, *, gpus: Sequence[int] | None = None, environment: str | None = None, decoupled: bool = False
+    options: ModelOptions, *, gpus: Sequence[int] | None = None, environment: str | None = None, decoupled: bool = False
 ) -> str:
     """The text of config.pbtxt.
 
@@ -58,7 +48,7 @@ def config_text(
     if gpus is not None:
         chosen = f" gpus: [ {', '.join(map(str, gpus))} ]" if gpus else ""
         group = f"kind: KIND_GPU count: 1{chosen}"
-    parameters = options.parameters() | ({ENVIRONMENT: environment} if environment else {})
+    parameters = options.texts() | ({ENVIRONMENT: environment} if environment else {})
     parts = [
         "# Written by `hybridstitch-trt triton`.",
         'backend: "python"',

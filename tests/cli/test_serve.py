@@ -13,6 +13,7 @@ import pytest
 
 from hybridstitch.cli import main, serve
 from hybridstitch.engines.cores import Load
+from hybridstitch.serving import ServiceOptions
 
 STAR = {"prompt": "a large striped red star on a navy background"}
 
@@ -134,9 +135,10 @@ def test_it_is_alive_while_it_loads_and_a_signal_lets_it_finish_what_it_has_take
 def test_a_busy_machine_is_told_in_the_log_before_engines_are_loaded(monkeypatch, caplog, average, options, told):
     monkeypatch.setattr("hybridstitch.engines.cores.current_load", lambda: Load(average, 2, 2))
     monkeypatch.setattr("hybridstitch.engines.cores.physical_cores", lambda: 2)
-    monkeypatch.setattr("hybridstitch.runtime.serving.service.Service.load", lambda *_, **how: how)
+    monkeypatch.setattr("hybridstitch.runtime.serving.service.Service.open", lambda *given, **how: (*given, how))
     with caplog.at_level("INFO", "hybridstitch"):
-        assert serve._load("demo", print, max_queue=3, **options) == {"max_queue": 3, "on_lost": print, **options}
+        given = ServiceOptions(max_queue=3, **options)
+        assert serve._load(given, print) == (given, {"on_lost": print})
     lines = [(record.getMessage(), record.fields["advice"]) for record in caplog.records]
     advice = (
         "the machine is busy (load 5.0 on 2 processors): an engine's threads wait for each other, and 2 may be slower "

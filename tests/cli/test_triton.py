@@ -6,7 +6,7 @@ import pytest
 
 from hybridstitch.cli import main
 from hybridstitch.method.settings import SETTINGS
-from hybridstitch.runtime.triton.config import Options, config_text
+from hybridstitch.runtime.triton.config import ModelOptions, config_text
 
 
 @pytest.fixture
@@ -40,18 +40,18 @@ def test_a_decoupled_model_stands_beside_the_other(write, tmp_path):
 
 
 def test_instances_are_on_the_cpu_on_the_gpus_that_are_named_or_on_all():
-    options = Options(pair="demo", engines="/engines", backend="tensorrt")
+    options = ModelOptions(pair="demo", engines="/engines", backend="tensorrt")
     assert "instance_group [ { kind: KIND_CPU count: 1 } ]" in config_text(options)
     assert "instance_group [ { kind: KIND_GPU count: 1 gpus: [ 0, 2 ] } ]" in config_text(options, gpus=[0, 2])
     assert "instance_group [ { kind: KIND_GPU count: 1 } ]" in config_text(options, gpus=[])
 
 
 def test_what_the_model_reads_of_its_parameters_is_what_was_written():
-    options = Options(
+    options = ModelOptions(
         pair='a "b"', engines="/e", backend="torch", threads=2, max_batch=3, max_delay=0.5, timeout=9.0, end_server=True
     )
-    assert Options.of({**options.parameters(), "FORCE_CPU_ONLY_INPUT_TENSORS": "no"}) == options
-    assert "end_server" not in Options(pair="demo", engines="/e", backend="torch").parameters()
+    assert ModelOptions.of({**options.texts(), "FORCE_CPU_ONLY_INPUT_TENSORS": "no"}) == options
+    assert "end_server" not in ModelOptions(pair="demo", engines="/e", backend="torch").texts()
 
 
 @pytest.mark.parametrize(

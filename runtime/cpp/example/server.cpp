@@ -117,8 +117,8 @@ int run(Flags& flags, const sigset_t& stopping) {
     options.pair = flags["--pair"];
     options.engines = flags["--engines"];
     options.backend = flags["--backend"];
-    options.threads = to_number<int>("--threads", flags["--threads"]);
-    options.max_queue = to_number<int>("--max-queue", flags["--max-queue"]);
+    if (const auto& threads = flags["--threads"]; !threads.empty()) options.threads = to_number<int>("--threads", threads);
+    if (const auto& most = flags["--max-queue"]; !most.empty()) options.max_queue = to_number<int>("--max-queue", most);
     const int port = to_number<int>("--port", flags["--port"]);
     hybridstitch::Service service(options);
 
@@ -130,7 +130,7 @@ int run(Flags& flags, const sigset_t& stopping) {
     std::atomic<int> open{0};
     Waiting waiting;
     // A thread for each request that draws or waits, and 128 for clients that are slow to ask, or hear of a full queue.
-    server.new_task_queue = [&] { return new Connections(options.max_queue + std::size_t{128}, open); };
+    server.new_task_queue = [&] { return new Connections(service.max_queue() + std::size_t{128}, open); };
     server.set_payload_max_length(64 * 1024);
     server.set_pre_routing_handler(check_body);
     server.set_keep_alive_max_count(1);  // a picture takes longer than a new connection
@@ -163,8 +163,9 @@ int main(int count, char** words) {
     sigaddset(&stopping, SIGTERM);
     sigaddset(&stopping, SIGINT);
     pthread_sigmask(SIG_BLOCK, &stopping, nullptr);
-    Flags flags = {{"--host", "127.0.0.1"}, {"--port", "8080"}, {"--venv", ""},        {"--pair", "demo"},
-                   {"--engines", ""},       {"--threads", "0"}, {"--max-queue", "16"}, {"--backend", "onnxruntime"}};
+    // What is empty is Python's default.
+    Flags flags = {{"--host", "127.0.0.1"}, {"--port", "8080"}, {"--venv", ""},      {"--pair", ""},
+                   {"--engines", ""},       {"--threads", ""},  {"--max-queue", ""}, {"--backend", ""}};
     try {
         for (int place = 1; place < count; place += 2) {
             if (flags.count(words[place]) == 0 || place + 1 == count) {

@@ -1,6 +1,9 @@
 #include "hybridstitch/runtime.hpp"
 
 #include <exception>
+#include <iomanip>
+#include <locale>
+#include <sstream>
 #include <utility>
 
 #include "python.hpp"
@@ -85,9 +88,9 @@ Ref to_python(const std::string& what, const std::string& text) {
     return object;
 }
 
-Ref to_python(const std::map<std::string, std::string>& settings) {
+Ref to_python(const std::map<std::string, std::string>& texts) {
     Ref found = checked(PyDict_New());
-    for (const auto& [name, text] : settings) {
+    for (const auto& [name, text] : texts) {
         const Ref key = to_python("a setting's name", name);
         const Ref value = to_python(name, text);
         if (PyDict_SetItem(found.get(), key.get(), value.get()) != 0) {
@@ -95,6 +98,37 @@ Ref to_python(const std::map<std::string, std::string>& settings) {
         }
     }
     return found;
+}
+
+// Those that are given, as ServiceOptions.parsed reads them.
+std::map<std::string, std::string> to_texts(const Options& options) {
+    std::map<std::string, std::string> texts;
+    const auto put = [&](const char* name, const std::string& text) {
+        if (!text.empty()) texts[name] = text;
+    };
+    const auto put_number = [&](const char* name, const std::optional<int>& number) {
+        if (number) texts[name] = std::to_string(*number);
+    };
+    const auto put_switch = [&](const char* name, const std::optional<bool>& on) {
+        if (on) texts[name] = *on ? "true" : "false";
+    };
+    put("pair", options.pair);
+    put("engines", options.engines);
+    put("backend", options.backend);
+    put("device", options.device);
+    put("schedule", options.schedule);
+    put_number("threads", options.threads);
+    put_switch("low_memory", options.low_memory);
+    put_number("max_queue", options.max_queue);
+    put_number("max_batch", options.max_batch);
+    if (options.max_delay) {
+        std::ostringstream seconds;
+        seconds.imbue(std::locale::classic());  // the program's locale may write a comma
+        seconds << std::setprecision(17) << options.max_delay->count();
+        texts["max_delay"] = seconds.str();
+    }
+    put_switch("warm_up", options.warm_up);
+    return texts;
 }
 
 }  // namespace
@@ -170,10 +204,8 @@ Service::Service(const Options& options) : state_(std::make_unique<State>()) {
     try {
         const Ref module = checked(PyImport_ImportModule("hybridstitch.runtime.cpp.bridge"));
         const Ref type = checked(PyObject_GetAttrString(module.get(), "Bridge"));
-        state_->bridge = std::make_shared<Shared>(checked(
-            PyObject_CallMethod(type.get(), "load", "ssssiiidO", options.pair.c_str(), options.engines.c_str(),
-                                options.backend.c_str(), options.device.c_str(), options.threads, options.max_queue,
-                                options.max_batch, options.max_delay.count(), options.warm_up ? Py_True : Py_False)));
+        const Ref texts = to_python(to_texts(options));
+        state_->bridge = std::make_shared<Shared>(checked(PyObject_CallMethod(type.get(), "load", "O", texts.get())));
     } catch (const Error& error) {
         throw StartError(error.what() + another_python());
     }
@@ -216,6 +248,12 @@ std::string Service::generate_png(const Request& request, OnProgress on_progress
 void Service::close(bool drain) {
     const Gil gil;
     checked(PyObject_CallMethod(state_->service().get(), "close", "O", drain ? Py_True : Py_False));
+}
+
+int Service::max_queue() const {
+    const Gil gil;
+    const Ref options = checked(PyObject_GetAttrString(state_->bridge->get(), "options"));
+    return static_cast<int>(PyLong_AsLong(checked(PyObject_GetAttrString(options.get(), "max_queue")).get()));
 }
 
 bool Service::ready() const {

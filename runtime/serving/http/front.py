@@ -8,6 +8,7 @@ from typing import Any
 
 from hybridstitch.pairs.recipe import Recipe
 from hybridstitch.runtime.serving.contract import Draws
+from hybridstitch.runtime.serving.options import ServiceOptions
 
 from .errors import ApiError
 from .metrics import Metrics
@@ -18,16 +19,13 @@ from .models import describe
 class Front:
     """One server's state.
 
-    version: of this package. max_queue: pictures that wait, at most. timeout: seconds that a picture may take, its wait
-    included; None: any. log_prompts: whether log lines have them. service: None while it is loading. failure: what
-    ended its loading. stopping: whether it takes no more pictures, and finishes what it has taken.
+    version: of this package. log_prompts: whether log lines have them. service: None while it is loading. failure:
+    what ended its loading. stopping: whether it takes no more pictures, and finishes what it has taken.
     """
 
     recipe: Recipe
-    backend: str
     version: str
-    max_queue: int = 16
-    timeout: float | None = None
+    options: ServiceOptions = field(default_factory=ServiceOptions)
     log_prompts: bool = False
     created: int = field(default_factory=lambda: int(time.time()))
     metrics: Metrics = field(default_factory=Metrics)

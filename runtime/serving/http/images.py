@@ -47,8 +47,8 @@ async def generate(request: Request, body: ImageRequest) -> Response:
     front: Front = request.app.state.front
     if body.model is not None:
         front.check_model(body.model)
-    if (body.n or 1) > front.max_queue:
-        raise ApiError("invalid_value", f"n must be at most {front.max_queue}: the queue holds no more", "n")
+    if (body.n or 1) > front.options.max_queue:
+        raise ApiError("invalid_value", f"n must be at most {front.options.max_queue}: the queue holds no more", "n")
     service = front.ready_service()
     wanted = await _resolve(service, body)
     _note(request, front, wanted)
@@ -56,7 +56,7 @@ async def generate(request: Request, body: ImageRequest) -> Response:
         order = Order(
             service,
             wanted,
-            timeout=front.timeout,
+            timeout=front.options.timeout,
             previews=(body.partial_images or 0) if body.stream else 0,
         )
     except HybridStitchError as error:
@@ -184,7 +184,7 @@ class _Job:
 
     def _image(self, drawn: Drawn) -> dict[str, Any]:
         picture = drawn.picture
-        made = settings_of(picture, self.front.recipe.name, self.front.backend, self.front.version)
+        made = settings_of(picture, self.front.recipe.name, self.front.options.backend, self.front.version)
         image = {"b64_json": self._encode(picture.image, made), "seed": picture.seed, "timing": drawn.timing}
         if self.body.include_mask:
             overlay = picture.overlay()  # None: adaptive switching found no hybrid step to be of use

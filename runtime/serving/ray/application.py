@@ -4,6 +4,7 @@ serve run --name hybridstitch hybridstitch.serving.ray:app pair=demo max_replica
 """
 
 import asyncio
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from hybridstitch.runtime.serving.http.gate import read_keys
 from hybridstitch.runtime.serving.http.logs import log_as_json
 
 from .handle import RayService
-from .options import Options, schedule_config, scheduled_recipe
+from .options import ApplicationOptions, schedule_config, scheduled_recipe
 from .replica import Replica
 
 NAME = "hybridstitch"
@@ -34,7 +35,7 @@ LOGGING = {"log_level": "WARNING", "enable_access_log": False}
 class Door:
     """The same HTTP application as `hybridstitch-trt serve` has, over a `RayService`; it holds no weights."""
 
-    def __init__(self, options: Options, handle: DeploymentHandle) -> None:
+    def __init__(self, options: ApplicationOptions, handle: DeploymentHandle) -> None:
         log_as_json()
         self._options = options
         self._service = RayService.of(handle, options)
@@ -54,7 +55,7 @@ class Door:
         return create_app(self._front, self._keys)
 
 
-def front_of(options: Options) -> Front:
+def front_of(options: ApplicationOptions) -> Front:
     """The HTTP front of these options, with no service yet.
 
     Raises:
@@ -62,15 +63,13 @@ def front_of(options: Options) -> Front:
     """
     return Front(
         Recipe.load(options.pair, options.schedule),
-        options.backend,
         metadata.version("hybridstitch-trt"),
-        max_queue=options.max_queue,
-        timeout=options.timeout,
+        options,
         log_prompts=options.log_prompts,
     )
 
 
-def use_schedule(front: Front, options: Options, config: dict[str, Any]) -> None:
+def use_schedule(front: Front, options: ApplicationOptions, config: dict[str, Any]) -> None:
     """Draw by another schedule from now on. Requests hold their plans: those under way keep the old one.
 
     config: see `schedule_config`.
@@ -84,7 +83,7 @@ def use_schedule(front: Front, options: Options, config: dict[str, Any]) -> None
     front.recipe = recipe
 
 
-def replicas(options: Options) -> Application:
+def replicas(options: ApplicationOptions) -> Application:
     """The deployment that draws.
 
     options: settled.
@@ -102,18 +101,21 @@ def replicas(options: Options) -> Application:
         graceful_shutdown_timeout_s=DRAIN_SECONDS,
         graceful_shutdown_wait_loop_s=0.5,
     )
-    return deployment.bind(options.model_copy(update={"schedule": None}))  # requests bring their plans
+    return deployment.bind(replace(options, schedule=None))  # requests bring their plans
 
 
-def app(options: Options) -> Application:
-    """Build the application; `serve run` gives the options as `name=value`.
+def app(values: dict[str, Any]) -> Application:
+    """Build the application.
+
+    Args:
+        values: options of `ApplicationOptions` by name; `serve run` gives texts, its configuration file typed values.
 
     Raises:
-        HybridStitchError: see `Options.settled`.
+        HybridStitchError: see `ApplicationOptions.parsed` and `ApplicationOptions.settled`.
     """
-    options = options.settled()
+    options = ApplicationOptions.parsed(values).settled()
     config = schedule_config(options.schedule)
-    bound = options.model_copy(update={"schedule": None})  # it is the door's user config, and replaces no replica
+    bound = replace(options, schedule=None)  # it is the door's user config, and replaces no replica
     door: Any = serve.deployment(
         serve.ingress()(Door),
         name="Door",
@@ -127,7 +129,7 @@ def app(options: Options) -> Application:
     return door.bind(bound, replicas(bound))
 
 
-def connect(options: Options, name: str = NAME) -> RayService:
+def connect(options: ApplicationOptions, name: str = NAME) -> RayService:
     """A handle to the replicas of the application that runs, for a Python program on the same Ray.
 
     name: of the application, as `serve run` was told.

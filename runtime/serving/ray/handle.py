@@ -24,7 +24,7 @@ from hybridstitch.runtime.serving.errors import Cancelled, Closed, NotDrawn, Que
 from hybridstitch.runtime.serving.observer import Observer
 from hybridstitch.runtime.serving.ticket import OnUpdate, Ticket, Update
 
-from .options import Options
+from .options import ApplicationOptions
 
 PAUSE = 0.2
 """Seconds before a picture is begun again, in which the router learns of the death."""
@@ -62,7 +62,7 @@ class RayService:
         threading.Thread(target=self._loop.run_forever, name="hybridstitch-ray", daemon=True).start()
 
     @classmethod
-    def of(cls, handle: Any, options: Options) -> Self:
+    def of(cls, handle: Any, options: ApplicationOptions) -> Self:
         """A handle of the replicas that were made with these options.
 
         Raises:

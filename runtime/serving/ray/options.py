@@ -2,51 +2,54 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
-
-from pydantic import BaseModel, ConfigDict, Field
+from typing import Any
 
 from hybridstitch.engines.backends import find_backend
 from hybridstitch.engines.open import FoundPair, find_pair
 from hybridstitch.method.errors import HybridStitchError
+from hybridstitch.method.numbers import finite
 from hybridstitch.pairs.recipe import Recipe
 from hybridstitch.pairs.schedule_file import ScheduleFile, read_schedule
 from hybridstitch.runtime.request import Requests
+from hybridstitch.runtime.serving.options import ServiceOptions, count, option, switch, text
+
+REPLICAS = range(1, 10_001)
+MOST_CORES = 1024
 
 
-class Options(BaseModel):
-    """Those that are not of Ray are `Service.load`'s and `serve`'s.
+def _cores(name: str, value: Any) -> float:
+    number = finite(name, value)
+    if not 0 < number <= MOST_CORES:
+        raise HybridStitchError(f"{name} must be over 0 and at most {MOST_CORES}, not {number:g}")
+    return number
 
-    cpus: of each replica, and its engines' threads on a CPU. min_replicas, max_replicas: what the autoscaler moves
-    between. max_queue: pictures that wait, in the whole application. retries: how often a picture is begun again on
-    another replica when its own one died.
+
+@dataclass(frozen=True)
+class ApplicationOptions(ServiceOptions):
+    """The service's options, of each replica, and those of the application.
+
+    max_queue: pictures that wait, in the whole application. device, threads: what Ray gives each replica decides.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    cpus: float = option(1.0, float, _cores, "cores of each replica, and its engines' threads on a CPU", "N")
+    min_replicas: int = count(1, REPLICAS, "replicas, at least")
+    max_replicas: int = count(1, REPLICAS, "replicas, at most: the autoscaler moves between the two")
+    retries: int = count(3, range(1001), "how often a picture is begun again on another replica when its own one died")
+    api_key_file: str | None = text(None, "keys that /v1/... asks for, one a line", "FILE")
+    log_prompts: bool = switch(False, "write prompts into the log")
 
-    pair: str = "demo"
-    backend: str = "onnxruntime"
-    engines: str | None = None
-    schedule: str | None = None
-    cpus: Annotated[float, Field(gt=0)] = 1.0
-    min_replicas: Annotated[int, Field(ge=1)] = 1
-    max_replicas: Annotated[int, Field(ge=1)] = 1
-    max_queue: Annotated[int, Field(ge=1)] = 16
-    max_batch: Annotated[int, Field(ge=1, le=64)] | None = None
-    max_delay: Annotated[float, Field(ge=0)] = 0.02
-    timeout: Annotated[float, Field(gt=0)] | None = None
-    retries: Annotated[int, Field(ge=0)] = 3
-    api_key_file: str | None = None
-    log_prompts: bool = False
-
-    def settled(self) -> Options:
+    def settled(self) -> ApplicationOptions:
         """Checked as far as it can be before anything starts, with absolute paths: replicas run in other folders.
 
         Raises:
-            HybridStitchError: a pair, backend, schedule or engines that there are not, or fewer replicas at most than
-                at least.
+            HybridStitchError: a pair, backend, schedule or engines that there are not, fewer replicas at most than at
+                least, or an option that Ray decides.
         """
+        for name in ("device", "threads"):
+            if getattr(self, name) is not None:
+                raise HybridStitchError(f"{name}: each replica has the GPU or the cpus that Ray gives it")
         if self.max_replicas < self.min_replicas:
             raise HybridStitchError(f"max replicas ({self.max_replicas}) are fewer than min ({self.min_replicas})")
         recipe = Recipe.load(self.pair, self.schedule)
@@ -57,7 +60,7 @@ class Options(BaseModel):
             paths[name] = None if path is None else str(Path(path).resolve())
         if Path(self.pair).suffix == ".toml":
             paths["pair"] = str(Path(self.pair).resolve())
-        return self.model_copy(update=paths)
+        return replace(self, **paths)
 
     @property
     def on_gpu(self) -> bool:
@@ -99,7 +102,7 @@ def schedule_config(path: str | None) -> dict[str, Any]:
     return {"schedule": content}
 
 
-def scheduled_recipe(options: Options, config: dict[str, Any]) -> Recipe:
+def scheduled_recipe(options: ApplicationOptions, config: dict[str, Any]) -> Recipe:
     """The pair's recipe with the schedule of `schedule_config`.
 
     Raises:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.runtime.request import Request
@@ -13,23 +14,17 @@ from hybridstitch.runtime.serving.process_exit import end_process
 from hybridstitch.runtime.serving.service import Service
 from hybridstitch.runtime.serving.ticket import Update
 
-from .options import Options
+from .options import ApplicationOptions
 
 
 class Replica:
     """Holds one pair's weights, on the one GPU or the share of the CPU that Ray gives it."""
 
-    def __init__(self, options: Options) -> None:
-        self._service = Service.load(
-            options.pair,
-            engines=options.engines,
-            backend=options.backend,
-            threads=None if options.on_gpu else max(1, int(options.cpus)),
-            max_queue=options.at_once,
-            max_batch=options.max_batch,
-            max_delay=options.max_delay,
-            on_lost=end_process,  # Ray starts another replica, and the front sends it what this one had
-        )
+    def __init__(self, options: ApplicationOptions) -> None:
+        threads = None if options.on_gpu else max(1, int(options.cpus))
+        own = replace(options, threads=threads, max_queue=options.at_once)
+        # Where the device is lost, Ray starts another replica, and the front sends it what this one had.
+        self._service = Service.open(own, on_lost=end_process)
 
     async def draw(
         self, request: Request, timeout: float | None, previews: int

@@ -22,20 +22,20 @@ from hybridstitch.runtime.serving.process_exit import OnLost
 
 from .application import LOGGING, NAME, front_of, replicas, use_schedule
 from .handle import RayService
-from .options import Options, schedule_config
+from .options import ApplicationOptions, schedule_config
 
 OBJECTS = 256 * 2**20
 """Bytes of shared memory for what replicas send: pictures on their way, which are read at once."""
 
 
 def serve_on_ray(
-    options: Options, listening: socket.socket, keys: Sequence[bytes] = (), origins: Sequence[str] = ()
+    options: ApplicationOptions, listening: socket.socket, keys: Sequence[bytes] = (), origins: Sequence[str] = ()
 ) -> None:
     """Start Ray, answer until SIGTERM or Ctrl-C, finish what was taken, and stop it again; a second signal does not
     wait. SIGHUP reads the schedule's file again. `prepare_own_ray` comes before this module is imported.
 
     Raises:
-        HybridStitchError: see `Options.settled`, or the machine is too small for the replicas.
+        HybridStitchError: see `ApplicationOptions.settled`, or the machine is too small for the replicas.
     """
     front = front_of(options)
     log_as_json()
@@ -65,14 +65,14 @@ def _start_ray() -> None:
         raise HybridStitchError(f"Ray did not start: {' '.join(str(error).split())}") from None
 
 
-def _load(options: Options, _on_lost: OnLost) -> RayService:
+def _load(options: ApplicationOptions, _on_lost: OnLost) -> RayService:
     """The replicas' handle, once as many as there are to be at least are ready. Ray replaces a replica that is lost."""
     serve.start(proxy_location="Disabled", logging_config=LOGGING)
     handle = serve.run(replicas(options), name=NAME, route_prefix=None, logging_config=LOGGING)
     return RayService.of(handle, options)
 
 
-def _check_resources(options: Options) -> None:
+def _check_resources(options: ApplicationOptions) -> None:
     """Ray would wait for ever for what the machine does not have."""
     here: dict[str, Any] = ray.cluster_resources()
     wanted = {"CPU": options.cpus * options.min_replicas, "GPU": options.min_replicas if options.on_gpu else 0}
@@ -84,7 +84,7 @@ def _check_resources(options: Options) -> None:
             )
 
 
-def _read_schedule_again(hangups: queue.SimpleQueue[int], front: Front, options: Options) -> None:
+def _read_schedule_again(hangups: queue.SimpleQueue[int], front: Front, options: ApplicationOptions) -> None:
     while hangups.get():
         try:
             use_schedule(front, options, schedule_config(options.schedule))

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from hybridstitch.serving import Observer, Service, Update
+from hybridstitch.serving import Observer, Service, ServiceOptions, Update
 
 PROMPTS = [
     "a large striped red star left of a small plain white circle on a navy background",
@@ -31,8 +31,9 @@ def serve(pipe, monkeypatch):
     monkeypatch.setattr(pipe, "close", lambda: None)
     made = []
 
-    def make(**options) -> Service:
-        made.append(Service(pipe, **{"warm_up": False, **options}))
+    def make(observer=None, on_lost=None, **options) -> Service:
+        options = ServiceOptions(**{"warm_up": False, **options})
+        made.append(Service(pipe, options, observer=observer, on_lost=on_lost))
         return made[-1]
 
     yield make

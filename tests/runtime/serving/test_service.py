@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from hybridstitch.method.errors import HybridStitchError
-from hybridstitch.serving import Cancelled, Closed, NotDrawn, QueueFull, Service, TimedOut
+from hybridstitch.serving import Cancelled, Closed, NotDrawn, QueueFull, ServiceOptions, TimedOut
 
 from .conftest import PROMPTS, QUICK, wait_until
 
@@ -275,14 +275,14 @@ def test_memory_stays_flat_over_many_requests(serve, pipe):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"max_queue": 0}, "max_queue must be a whole number of at least 1, not 0"),
+        ({"max_queue": 0}, "max_queue must be a whole number from 1 to 100000, not 0"),
         ({"max_batch": 65}, "max_batch must be a whole number from 1 to 64, not 65"),
         ({"max_delay": float("nan")}, "max_delay must be a number, not nan"),
     ],
 )
-def test_an_option_out_of_range_is_refused(pipe, options, words):
+def test_an_option_out_of_range_is_refused(options, words):
     with pytest.raises(HybridStitchError, match=words):
-        Service(pipe, **options)
+        ServiceOptions(**options)
 
 
 def test_what_a_request_asks_for_is_refused_before_it_waits(serve, ask):

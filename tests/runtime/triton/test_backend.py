@@ -16,7 +16,7 @@ from service_double import Double
 
 from hybridstitch.pairs.recipe import Recipe
 from hybridstitch.runtime.serving.errors import Closed
-from hybridstitch.runtime.triton.config import Options
+from hybridstitch.runtime.triton.config import ModelOptions
 
 WHY = "cuda:0 is lost: CUDA error: an illegal memory access was encountered"
 MODULES = [f"hybridstitch.runtime.triton.{name}" for name in ("backend", "call", "failures", "metrics")]
@@ -103,8 +103,8 @@ def model(backend, monkeypatch):
         hooks.append(options["on_lost"])
         return double
 
-    monkeypatch.setattr(backend.Service, "load", load)
-    parameters = Options("demo", "engines", "onnxruntime").parameters()
+    monkeypatch.setattr(backend.Service, "open", load)
+    parameters = ModelOptions(engines="engines").texts()
     config = {"parameters": {name: {"string_value": value} for name, value in parameters.items()}}
     model = backend.TritonPythonModel()
     model.initialize(

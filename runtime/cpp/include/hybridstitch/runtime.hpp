@@ -54,20 +54,22 @@ class HYBRIDSTITCH_API NotDrawn : public Error {
     using Error::Error;
 };
 
-// How a service is loaded. What is empty or 0 is the default of `hybridstitch-trt run`.
+// How a service is loaded. What is empty is the default of `hybridstitch-trt serve`, and so is its range.
 struct Options {
     // Folder of the virtual environment that hybridstitch-trt is installed in. Empty: the activated one
     // (VIRTUAL_ENV), else the one around the program, or a `.venv` in a folder above it.
     std::string venv;
-    std::string pair = "demo";            // a recipe's name, or the path of its TOML file
-    std::string engines;                  // the folder of built engines: they can run code, name only one you trust
-    std::string backend = "onnxruntime";  // or tensorrt, tensorrt_rtx, torch
-    std::string device;                   // such as cuda:1
-    int threads = 0;                      // CPU threads of an engine
-    int max_queue = 16;                   // requests that wait, at most; more are refused at once
-    int max_batch = 0;                    // pictures drawn together, at most
-    std::chrono::duration<double> max_delay{0.02};  // that a request waits for others to share its batch, at most
-    bool warm_up = true;                            // draw once before the service is ready
+    std::string pair;                // a recipe's name, or the path of its TOML file (default: demo)
+    std::string engines;             // the folder of built engines: they can run code, name only one you trust
+    std::string backend;             // onnxruntime (the default), tensorrt, tensorrt_rtx, torch
+    std::string device;              // such as cuda:1
+    std::string schedule;            // method and settings from a file that tune wrote
+    std::optional<int> threads;      // CPU threads of an engine
+    std::optional<bool> low_memory;  // hold text encoders and decoder only while they run
+    std::optional<int> max_queue;    // requests that wait, at most; more are refused at once
+    std::optional<int> max_batch;    // pictures drawn together, at most
+    std::optional<std::chrono::duration<double>> max_delay;  // that a request waits for others of its batch, at most
+    std::optional<bool> warm_up;                             // draw once before the service is ready
 };
 
 // What to draw. What is empty or not given is the recipe's.
@@ -137,6 +139,7 @@ public:
     // Finishes what is running and, with drain, what waits; refuses the rest with Closed. Idempotent.
     void close(bool drain = true);
 
+    int max_queue() const;        // requests that wait, at most
     bool ready() const;           // a real inference lately succeeded
     std::string problem() const;  // why it is not ready; empty: nothing is wrong
     int waiting() const;          // requests

@@ -17,6 +17,7 @@ from hybridstitch.runtime.serving.http.app import create_app
 from hybridstitch.runtime.serving.http.front import Front
 from hybridstitch.runtime.serving.http.listening import listen
 from hybridstitch.runtime.serving.http.server import make_server
+from hybridstitch.runtime.serving.options import ServiceOptions
 
 
 @contextmanager
@@ -36,7 +37,8 @@ def served(front: Front, keys: Sequence[bytes] = ()) -> Iterator[str]:
 
 
 def front_of(service, **options) -> Front:
-    front = Front(Recipe.load("demo"), "onnxruntime", "0.1.0", **options)
+    log_prompts = options.pop("log_prompts", False)
+    front = Front(Recipe.load("demo"), "0.1.0", ServiceOptions(**options), log_prompts=log_prompts)
     front.open(service)
     return front
 

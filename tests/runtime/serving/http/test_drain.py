@@ -42,7 +42,7 @@ end_with_parent(int(sys.argv[-3]))
 double = Double(Recipe.load("demo"))
 go = Path(sys.argv[-5])
 double.step = lambda number: [time.sleep(0.02) for _ in iter(go.exists, True)]
-serve(Front(double.recipe, "onnxruntime", "0.1.0"), lambda _on_lost: double, inherited(int(sys.argv[-1])))
+serve(Front(double.recipe, "0.1.0"), lambda _on_lost: double, inherited(int(sys.argv[-1])))
 """
 
 PARENT = """

@@ -226,7 +226,7 @@ def test_a_service_that_closes_is_503(client, double):
 
 
 def test_before_the_engines_are_loaded_all_but_pictures_is_there():
-    client = TestClient(create_app(Front(Recipe.load("demo"), "onnxruntime", "0.1.0")))
+    client = TestClient(create_app(Front(Recipe.load("demo"), "0.1.0")))
     for path in ("/health", "/v1/models", "/metrics", "/openapi.json", "/"):
         assert client.get(path).status_code == 200
     refused(client.get("/ready"), 503, "not_ready", "the engines are loading")

@@ -33,7 +33,7 @@ def test_head_of_metrics_is_one_too(client):
 
 
 def test_head_of_what_is_not_ready_is_503():
-    client = TestClient(create_app(Front(Recipe.load("demo"), "onnxruntime", "0.1.0")))
+    client = TestClient(create_app(Front(Recipe.load("demo"), "0.1.0")))
     answer = client.head("/ready")
     assert (answer.status_code, answer.content) == (503, b"")
     assert int(answer.headers["retry-after"]) > 0

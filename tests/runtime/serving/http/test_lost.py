@@ -52,7 +52,7 @@ def load(on_lost):
 log_as_json()
 lost = Path(sys.argv[1])
 listening = inherited(int(sys.argv[-1])) if sys.argv[2:] else listen("127.0.0.1", 0)
-serve(Front(double.recipe, "onnxruntime", "0.1.0"), load, listening)
+serve(Front(double.recipe, "0.1.0"), load, listening)
 """
 
 PARENT = """
@@ -137,7 +137,7 @@ def test_a_client_that_does_not_read_its_answer_does_not_keep_the_process(double
     monkeypatch.setattr(module, "LAST_WORDS", 0.1)
     lost: list[str] = []
     fake: Any = SimpleNamespace(should_exit=False)
-    front = Front(double.recipe, "onnxruntime", "0.1.0")
+    front = Front(double.recipe, "0.1.0")
     hooks = []
 
     def load(on_lost):
@@ -164,6 +164,6 @@ def test_a_device_that_is_lost_while_the_engines_are_loaded_ends_it_with_that_co
     monkeypatch.setattr(module, "end_process", end)
     monkeypatch.setattr(module, "LAST_WORDS", 3600.0)
     with pytest.raises(SystemExit) as stop:
-        module.serve(Front(Recipe.load("demo"), "onnxruntime", "0.1.0"), load, listen("127.0.0.1", 0))
+        module.serve(Front(Recipe.load("demo"), "0.1.0"), load, listen("127.0.0.1", 0))
     assert stop.value.code == LOST_EXIT_CODE
     assert ended == ["CUDA error: device-side assert triggered"]

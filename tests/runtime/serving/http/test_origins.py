@@ -22,7 +22,7 @@ def asking(double):
     """A client of an application that some origins, or keys, are given to."""
 
     def made(*origins: str, keys: tuple[bytes, ...] = ()) -> TestClient:
-        front = Front(Recipe.load("demo"), "onnxruntime", "0.1.0")
+        front = Front(Recipe.load("demo"), "0.1.0")
         front.open(double)
         return TestClient(create_app(front, keys, origins), raise_server_exceptions=False)
 

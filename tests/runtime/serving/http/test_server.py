@@ -22,7 +22,7 @@ def test_a_service_that_cannot_be_loaded_ends_it_with_what_was_wrong(error):
         raise error
 
     with pytest.raises(type(error), match=str(error)):
-        serve(Front(Recipe.load("demo"), "onnxruntime", "0.1.0"), load, listen("127.0.0.1", 0))
+        serve(Front(Recipe.load("demo"), "0.1.0"), load, listen("127.0.0.1", 0))
 
 
 def test_an_address_of_ipv6_is_taken_too():
@@ -43,7 +43,7 @@ def test_what_loading_made_is_out_of_the_garbage_collector_s_sight():
         from hybridstitch.runtime.serving.http.server import serve
         from tests.service_double import Double
 
-        front = Front(Recipe.load("demo"), "onnxruntime", "0.1.0")
+        front = Front(Recipe.load("demo"), "0.1.0")
 
         def watch():
             while front.service is None:

@@ -14,7 +14,7 @@ pytest.importorskip("ray", reason="Ray is not installed: make test-ray installs 
 import ray
 from ray import serve
 
-from hybridstitch.serving.ray import Options, app, connect
+from hybridstitch.serving.ray import ApplicationOptions, app, connect
 
 from .conftest import ask, ask_many, pixels_of, replicas_below
 
@@ -22,8 +22,9 @@ pytestmark = pytest.mark.ray
 
 
 @pytest.fixture(scope="module")
-def options(demo_engines, key_file) -> Options:
-    return Options(engines=str(demo_engines), cpus=0.5, min_replicas=1, max_replicas=2, api_key_file=key_file)
+def options(demo_engines, key_file) -> dict:
+    """As `serve run` gives them: texts."""
+    return {"engines": str(demo_engines), "cpus": "0.5", "max_replicas": "2", "api_key_file": key_file}
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +61,7 @@ def test_a_schedule_rolled_out_under_load_loses_no_request(address, options, tmp
     schedule = tmp_path / "fast.toml"
     schedule.write_text('method = "small"\nsteps = 3\n')
     asked = ask_many(address, range(4))
-    serve.run(app(options.model_copy(update={"schedule": str(schedule)})), name="hybridstitch")
+    serve.run(app({**options, "schedule": str(schedule)}), name="hybridstitch")
     assert [answer.result().status_code for answer in asked] == [200] * 4
     stages = ask(address, 50, method=None, num_inference_steps=None).json()["data"][0]["timing"]["stages"]
     assert "small" in stages
@@ -68,7 +69,7 @@ def test_a_schedule_rolled_out_under_load_loses_no_request(address, options, tmp
 
 
 def test_the_queue_gets_another_replica_and_the_death_of_one_loses_no_request(address, options, pipe):
-    service = connect(options.model_copy(update={"max_queue": 1000}))
+    service = connect(ApplicationOptions.parsed({**options, "max_queue": 1000}))
     tickets = []
     requests = [service.resolve("a large plain green heart on a grey background", seed=k, steps=6) for k in range(4)]
     until = time.monotonic() + 400

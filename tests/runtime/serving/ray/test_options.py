@@ -8,13 +8,15 @@ from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.pairs.recipe import Recipe
 from hybridstitch.runtime.serving.ray import environment
 from hybridstitch.runtime.serving.ray.environment import prepare_own_ray
-from hybridstitch.runtime.serving.ray.options import Options, schedule_config, scheduled_recipe
+from hybridstitch.runtime.serving.ray.options import ApplicationOptions, schedule_config, scheduled_recipe
 
 
 def test_paths_become_absolute_since_replicas_run_in_folders_of_their_own(demo_engines, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "fast.toml").write_text('method = "small"\n')
-    settled = Options(engines=os.path.relpath(demo_engines), schedule="fast.toml", api_key_file="keys").settled()
+    settled = ApplicationOptions(
+        engines=os.path.relpath(demo_engines), schedule="fast.toml", api_key_file="keys"
+    ).settled()
     assert settled.engines == str(demo_engines)
     assert (settled.schedule, settled.api_key_file) == (str(tmp_path / "fast.toml"), str(tmp_path / "keys"))
 
@@ -30,7 +32,7 @@ def test_paths_become_absolute_since_replicas_run_in_folders_of_their_own(demo_e
 )
 def test_options_that_cannot_be_are_refused_before_anything_starts(options, words):
     with pytest.raises(HybridStitchError, match=words):
-        Options(**options).settled()
+        ApplicationOptions(**options).settled()
 
 
 def test_a_schedule_goes_to_the_door_by_its_content(tmp_path):
@@ -38,8 +40,8 @@ def test_a_schedule_goes_to_the_door_by_its_content(tmp_path):
     path.write_text('method = "small"\nsteps = 3\n')
     config = schedule_config(str(path))
     path.unlink()
-    assert scheduled_recipe(Options(), config).scheduled is not None
-    assert scheduled_recipe(Options(), schedule_config(None)) == Recipe.load("demo")
+    assert scheduled_recipe(ApplicationOptions(), config).scheduled is not None
+    assert scheduled_recipe(ApplicationOptions(), schedule_config(None)) == Recipe.load("demo")
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.pairs.recipe import Recipe
 from hybridstitch.runtime.serving.errors import Closed
 from hybridstitch.runtime.serving.process_exit import LOST_EXIT_CODE
-from hybridstitch.runtime.serving.ray.options import Options
+from hybridstitch.runtime.serving.ray.options import ApplicationOptions
 from hybridstitch.runtime.serving.ray.replica import Replica
 from hybridstitch.runtime.serving.service import Service
 
@@ -24,7 +24,7 @@ WHY = "cuda:0 is lost: CUDA error: an illegal memory access was encountered"
 @pytest.fixture
 def double(monkeypatch) -> Double:
     double = Double(Recipe.load("demo"))
-    monkeypatch.setattr(Service, "load", lambda *_, **__: double)
+    monkeypatch.setattr(Service, "open", lambda *_, **__: double)
     return double
 
 
@@ -36,7 +36,7 @@ def test_a_replica_gives_its_requests_back_as_closed_and_fails_ray_s_health_chec
     async def draw() -> list:
         return [news async for news in replica.draw(double.resolve("a star"), None, 0)]
 
-    replica = Replica(Options())
+    replica = Replica(ApplicationOptions())
     replica.check_health()
     double.step = step
     news = asyncio.run(draw())
@@ -47,13 +47,13 @@ def test_a_replica_gives_its_requests_back_as_closed_and_fails_ray_s_health_chec
 
 def test_the_process_of_a_replica_that_is_lost_ends_so_that_ray_starts_another():
     program = textwrap.dedent("""
-        from hybridstitch.runtime.serving.ray.options import Options
+        from hybridstitch.runtime.serving.ray.options import ApplicationOptions
         from hybridstitch.runtime.serving.ray.replica import Replica
         from hybridstitch.runtime.serving.service import Service
 
         hooks = []
-        Service.load = lambda *_, on_lost, **__: hooks.append(on_lost)
-        Replica(Options())
+        Service.open = lambda *_, on_lost, **__: hooks.append(on_lost)
+        Replica(ApplicationOptions())
         hooks[0]("the device is lost")
     """)
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == LOST_EXIT_CODE
