@@ -6,8 +6,7 @@ from collections.abc import Mapping
 
 from hybridstitch.method.geometry import Geometry
 from hybridstitch.method.size import Size
-
-from .tensors import TensorSpec
+from hybridstitch.models.tensors import TensorSpec
 
 
 def full_lengths(inputs: Mapping[str, TensorSpec], geometry: Geometry, size: Size, batch: int) -> dict[str, int]:

@@ -22,6 +22,7 @@ from hybridstitch.method.numbers import THREADS, whole
 from hybridstitch.method.size import Size
 from hybridstitch.models.component import COMPONENTS, REQUIRED, SOURCES
 from hybridstitch.models.weights import weight_files
+from hybridstitch.pairs.recipe import Recipe
 
 from .backends import find_backend, find_device, hardware
 from .executors.engine import Engine
@@ -175,6 +176,15 @@ def find_pair(
                 f"Build it again: {store.rebuild}"
             )
     return FoundPair(store, plans)
+
+
+def find_engines(recipe: Recipe, backend: str, folder: Path | str | None = None) -> FoundPair:
+    """What is built of a recipe's pair, as the recipe asks for it.
+
+    Raises:
+        HybridStitchError: see `find_pair`.
+    """
+    return find_pair(folder, pair=recipe.name, backend=backend, argument=recipe.argument, split=recipe.profiles.split)
 
 
 def open_pair(

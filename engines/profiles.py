@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hybridstitch.method.errors import HybridStitchError
-
-from .tensors import Dimension, TensorSpec
+from hybridstitch.models.tensors import Dimension, TensorSpec
 
 Range = tuple[int, int, int]
 """Smallest, typical and largest length. Kernels are tuned for the typical one."""

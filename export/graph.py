@@ -6,7 +6,7 @@ import ast
 import contextlib
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import onnx_ir as ir
@@ -15,7 +15,8 @@ from onnx_ir.passes import common
 from onnxscript import optimizer
 from torch.utils import _pytree as pytree
 
-from hybridstitch.models.component import Component, Port
+from hybridstitch.models.component import Component
+from hybridstitch.models.tensors import TensorSpec
 
 OPSET = 20
 # Weights stay where they are, so only what is computed from shapes and small constants may be folded (bytes).
@@ -26,18 +27,18 @@ _LENGTHS = (3, 5, 7, 11, 13, 17)  # of the dynamic dimensions while tracing: tol
 def trace(component: Component) -> ir.Model:
     """The component's graph. Its weights are named as in the checkpoint and have no values yet.
 
-    Dynamic dimensions carry the names of the component's ports and may take any length, 0 included where the
+    Dynamic dimensions carry the names of the component's dimensions and may take any length, 0 included where the
     computation has a meaning there (frozen tokens).
     """
     symbols = _symbols(component.inputs)
     with torch.device("meta"):
         values = {
-            port.name: torch.zeros([symbols.get(dim, (dim,))[0] for dim in port.dims], dtype=port.dtype)  # type: ignore[call-overload,arg-type]
-            for port in component.inputs
+            name: torch.zeros([symbols.get(dim, (dim,))[0] for dim in spec.dims], dtype=getattr(torch, spec.dtype))  # type: ignore[call-overload,arg-type]
+            for name, spec in component.inputs.items()
         }
     dynamic = {
-        port.name: {axis: symbols[dim][1] for axis, dim in enumerate(port.dims) if isinstance(dim, str)}
-        for port in component.inputs
+        name: {axis: symbols[dim][1] for axis, dim in enumerate(spec.dims) if isinstance(dim, str)}
+        for name, spec in component.inputs.items()
     }
     arguments = component.arguments(values)
     with _quiet():
@@ -52,7 +53,7 @@ def trace(component: Component) -> ir.Model:
         for value in model.graph.initializers.values():
             value.const_value = None  # a shape without numbers; see external.py
         _simplify(model)
-    _name_ports(model, component)
+    _name_ends(model, component)
     _clean(model)
     return model
 
@@ -78,34 +79,34 @@ def _simplify(model: ir.Model) -> None:
     ir.passes.Sequential(*passes)(model)
 
 
-def _symbols(inputs: tuple[Port, ...]) -> dict[int | str, tuple[int, Any]]:
+def _symbols(inputs: Mapping[str, TensorSpec]) -> dict[int | str, tuple[int, Any]]:
     """Each dynamic dimension's length while tracing, and what torch.export calls it."""
-    names = list(dict.fromkeys(dim for port in inputs for dim in port.dims if isinstance(dim, str)))
+    names = list(dict.fromkeys(dim for spec in inputs.values() for dim in spec.dims if isinstance(dim, str)))
     return {name: (length, torch.export.Dim(name)) for name, length in zip(names, _LENGTHS[: len(names)], strict=True)}
 
 
-def _name_ports(model: ir.Model, component: Component) -> None:
+def _name_ends(model: ir.Model, component: Component) -> None:
     """Give inputs and outputs the component's names, order and dimensions."""
-    order = pytree.tree_leaves(component.arguments({port.name: port.name for port in component.inputs}))
+    order = pytree.tree_leaves(component.arguments({name: name for name in component.inputs}))
     traced = dict(zip(order, model.graph.inputs, strict=True))
     outputs = list(model.graph.outputs)
-    for value, port in zip(outputs, component.outputs, strict=True):
-        _name(value, port)
-    for port in component.inputs:
-        _name(traced[port.name], port)
+    for value, (name, spec) in zip(outputs, component.outputs.items(), strict=True):
+        _name(value, name, spec)
+    for name, spec in component.inputs.items():
+        _name(traced[name], name, spec)
     model.graph.inputs.clear()
-    model.graph.inputs.extend(traced[port.name] for port in component.inputs)
+    model.graph.inputs.extend(traced[name] for name in component.inputs)
 
 
-def _name(value: ir.Value, port: Port) -> None:
+def _name(value: ir.Value, name: str, spec: TensorSpec) -> None:
     shape = value.shape
-    if shape is None or len(shape) != len(port.dims):
-        raise RuntimeError(f"traced {value.name} as {shape}, expected {port.dims}")
-    for traced, wanted in zip(shape, port.dims, strict=True):
+    if shape is None or len(shape) != len(spec.dims):
+        raise RuntimeError(f"traced {value.name} as {shape}, expected {spec.dims}")
+    for traced, wanted in zip(shape, spec.dims, strict=True):
         if isinstance(wanted, int) != isinstance(traced, int) or (isinstance(wanted, int) and traced != wanted):
-            raise RuntimeError(f"traced {port.name} as {shape}, expected {port.dims}")
-    value.name = port.name
-    value.shape = ir.Shape(port.dims)
+            raise RuntimeError(f"traced {name} as {shape}, expected {spec.dims}")
+    value.name = name
+    value.shape = ir.Shape(spec.dims)
 
 
 def _clean(model: ir.Model) -> None:

@@ -101,7 +101,9 @@ def _made_from(component: Component) -> dict[str, Any]:
     return {
         "config": digest_text(json.dumps(read_json(component.folder / "config.json"), sort_keys=True)),
         "exporter": _exporter(),
-        "ports": digest_text(str(component.inputs), str(component.outputs), str(component.zero_text_tokens)),
+        "tensors": digest_text(
+            str(dict(component.inputs)), str(dict(component.outputs)), str(component.zero_text_tokens)
+        ),
     }
 
 

@@ -12,6 +12,8 @@ from torch import nn
 
 from hybridstitch.method.geometry import Geometry
 
+from .tensors import TensorSpec
+
 COMPONENTS = ("large", "small", "text_encoder", "text_encoder_2", "text_encoder_3", "vae_decoder")
 """Of a pair, in the order in which they are built."""
 
@@ -20,15 +22,6 @@ SOURCES = {"large": "transformer", "small": "transformer", "vae_decoder": "vae"}
 
 REQUIRED = tuple(name for name in COMPONENTS if name != "text_encoder_3")
 """Without T5, which a pair may lack."""
-
-
-@dataclass(frozen=True)
-class Port:
-    """An input or output of a graph. A dimension is a number, or the name of a dynamic one such as "B"."""
-
-    name: str
-    dims: tuple[int | str, ...]
-    dtype: torch.dtype
 
 
 def _as_keywords(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -51,8 +44,8 @@ class Component:
     folder: Path
     module: nn.Module
     dtype: torch.dtype
-    inputs: tuple[Port, ...]
-    outputs: tuple[Port, ...]
+    inputs: Mapping[str, TensorSpec]
+    outputs: Mapping[str, TensorSpec]
     arguments: Callable[[Mapping[str, Any]], dict[str, Any]] = _as_keywords
     renamed: Mapping[str, str] = field(default_factory=dict)
     kept: tuple[str, ...] = ()

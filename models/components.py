@@ -14,7 +14,8 @@ from transformers import CLIPTextConfig, CLIPTextModelWithProjection, T5Config, 
 from hybridstitch.method.errors import HybridStitchError
 
 from .checkpoint import has_component, read_config, read_json
-from .component import Component, Port
+from .component import Component
+from .tensors import TensorSpec
 from .text_encoder import ClipTextEncoder, T5TextEncoder
 from .token_transformer import POSITION_TABLE, TokenTransformer
 from .vae_decoder import VaeDecoder
@@ -65,24 +66,23 @@ def transformer(
     factor = vae_factor(checkpoint) if factor is None else factor
     geometry = module.geometry(vae_factor=factor, text_tokens=text.tokens)
     width, token = geometry.width, geometry.token_width
-    ports = {
-        "tokens": Port("tokens", ("B", "M", token), dtype),
-        "position": Port("position", ("B", "M", width), dtype),
-        "text": Port("text", ("B", "T", geometry.text_width), dtype),
-        "pooled": Port("pooled", ("B", geometry.pooled_width), dtype),
-        "timestep": Port("timestep", ("B",), torch.float32),
+    inputs = {
+        "tokens": TensorSpec.of(dtype, "B", "M", token),
+        "position": TensorSpec.of(dtype, "B", "M", width),
+        "text": TensorSpec.of(dtype, "B", "T", geometry.text_width),
+        "pooled": TensorSpec.of(dtype, "B", geometry.pooled_width),
+        "timestep": TensorSpec.of(torch.float32, "B"),
     }
-    frozen = ("B", geometry.heads, "F", geometry.head_dim)
-    fresh = ("B", geometry.heads, "M", geometry.head_dim)
+    velocity = TensorSpec.of(dtype, "B", "M", token)
+    frozen = TensorSpec.of(dtype, "B", geometry.heads, "F", geometry.head_dim)
+    fresh = TensorSpec.of(dtype, "B", geometry.heads, "M", geometry.head_dim)
     return Component(
         name=name,
         folder=checkpoint / "transformer",
         module=module,
         dtype=dtype,
-        inputs=tuple(ports.get(port) or Port(port, frozen, dtype) for port in module.input_names()),
-        outputs=tuple(
-            Port(port, ("B", "M", token) if port == "velocity" else fresh, dtype) for port in module.output_names()
-        ),
+        inputs={name: inputs.get(name, frozen) for name in module.input_names()},
+        outputs={name: velocity if name == "velocity" else fresh for name in module.output_names()},
         arguments=group_numbered,
         kept=(POSITION_TABLE,),
         geometry=geometry,
@@ -100,11 +100,11 @@ def clip_text_encoder(checkpoint: Path, name: str, text: TextShape, dtype: torch
         folder=checkpoint / name,
         module=_frozen(module, dtype),
         dtype=dtype,
-        inputs=(Port("input_ids", ("B", text.clip_tokens), torch.int64),),
-        outputs=(
-            Port("hidden", ("B", text.clip_tokens, config.hidden_size), dtype),
-            Port("pooled", ("B", module.text_projection.out_features), dtype),
-        ),
+        inputs={"input_ids": TensorSpec.of(torch.int64, "B", text.clip_tokens)},
+        outputs={
+            "hidden": TensorSpec.of(dtype, "B", text.clip_tokens, config.hidden_size),
+            "pooled": TensorSpec.of(dtype, "B", module.text_projection.out_features),
+        },
         unread=("*.position_ids",),  # a constant that older versions of transformers stored
     )
 
@@ -119,8 +119,8 @@ def t5_text_encoder(checkpoint: Path, name: str, text: TextShape, dtype: torch.d
         folder=checkpoint / name,
         module=_frozen(module, dtype),
         dtype=dtype,
-        inputs=(Port("input_ids", ("B", text.t5_tokens), torch.int64),),
-        outputs=(Port("hidden", ("B", text.t5_tokens, config.d_model), dtype),),
+        inputs={"input_ids": TensorSpec.of(torch.int64, "B", text.t5_tokens)},
+        outputs={"hidden": TensorSpec.of(dtype, "B", text.t5_tokens, config.d_model)},
         renamed={"shared.weight": "encoder.embed_tokens.weight"},
         unread=("decoder.*",),  # of a whole T5; T5EncoderModel ignores it too
     )
@@ -137,8 +137,8 @@ def vae_decoder(checkpoint: Path, dtype: torch.dtype) -> Component:
         folder=checkpoint / "vae",
         module=_frozen(module, dtype),
         dtype=dtype,
-        inputs=(Port("latents", ("B", config["latent_channels"], "h", "w"), dtype),),
-        outputs=(Port("image", ("B", config["out_channels"], "H", "W"), dtype),),
+        inputs={"latents": TensorSpec.of(dtype, "B", config["latent_channels"], "h", "w")},
+        outputs={"image": TensorSpec.of(dtype, "B", config["out_channels"], "H", "W")},
         renamed={name: old for name in names if (old := _older_name(name)) != name},
         unread=("encoder.*", "quant_conv.*"),  # the half that makes latents of pictures
     )
@@ -174,10 +174,10 @@ def check_text_widths(checkpoint: Path, transformer: Component, encoders: list[C
         HybridStitchError: their widths do not fit the transformer's.
     """
     assert transformer.geometry is not None
-    widths = {port.name: 0 for component in encoders for port in component.outputs}
+    widths = {name: 0 for component in encoders for name in component.outputs}
     for component in encoders[:2]:
-        for port in component.outputs:
-            widths[port.name] += int(port.dims[-1])
+        for name, spec in component.outputs.items():
+            widths[name] += int(spec.dims[-1])
     geometry = transformer.geometry
     if widths["pooled"] != geometry.pooled_width:
         raise HybridStitchError(
@@ -190,9 +190,9 @@ def check_text_widths(checkpoint: Path, transformer: Component, encoders: list[C
             f"the transformer reads {geometry.text_width}"
         )
     for component in encoders[2:]:
-        if component.outputs[0].dims[-1] != geometry.text_width:
+        if component.outputs["hidden"].dims[-1] != geometry.text_width:
             raise HybridStitchError(
-                f"checkpoint {checkpoint}: T5 gives {component.outputs[0].dims[-1]} values a token, "
+                f"checkpoint {checkpoint}: T5 gives {component.outputs['hidden'].dims[-1]} values a token, "
                 f"the transformer reads {geometry.text_width}"
             )
 

@@ -14,8 +14,7 @@ from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.method.geometry import Geometry
 from hybridstitch.models.component import COMPONENTS
 from hybridstitch.models.dtypes import BY_ONNX
-
-from ..tensors import TensorSpec
+from hybridstitch.models.tensors import TensorSpec
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from hybridstitch.method.errors import HybridStitchError
+from hybridstitch.models.tensors import TensorSpec
 
 from ..out_of_memory import running
 from ..profiles import refusal, resolve
 from ..store.manifest import Manifest
-from ..tensors import TensorSpec
 from .scratch_arena import ScratchArena
 
 

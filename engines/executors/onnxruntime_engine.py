@@ -11,12 +11,12 @@ from torch import Tensor
 
 from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.models.dtypes import BY_NAME
+from hybridstitch.models.tensors import TensorSpec
 
 from ..backends import ONNXRUNTIME_QUIET
 from ..cores import physical_cores
 from ..out_of_memory import opening, running
 from ..store.manifest import Manifest
-from ..tensors import TensorSpec
 from .engine import check_call, output_shape
 from .scratch_arena import ScratchArena
 

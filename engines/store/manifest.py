@@ -15,11 +15,11 @@ from pydantic import TypeAdapter, ValidationError
 
 from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.method.geometry import Geometry
+from hybridstitch.models.tensors import TensorSpec
 from hybridstitch.pairs.recipe import Dtype, first_problem
 
 from ..backends import BACKENDS, Hardware
 from ..profiles import Profile
-from ..tensors import TensorSpec
 
 FORMAT = 3
 DISTRIBUTION = "hybridstitch-trt"

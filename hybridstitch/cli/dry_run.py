@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from hybridstitch.engines.backends import find_backend, find_device
-from hybridstitch.engines.open import FoundPair, find_pair
+from hybridstitch.engines.open import FoundPair, find_engines
 from hybridstitch.evaluation.program_cost import step_shares
 from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.method.numbers import whole_seed
@@ -31,13 +31,7 @@ def dry_run(arguments: argparse.Namespace, recipe: Recipe, prompts: Sequence[str
     Raises:
         HybridStitchError: whatever `run` refuses before it opens an engine.
     """
-    found = find_pair(
-        arguments.engines,
-        pair=recipe.name,
-        backend=arguments.backend,
-        argument=recipe.argument,
-        split=recipe.profiles.split,
-    )
+    found = find_engines(recipe, arguments.backend, arguments.engines)
     requests = Requests.of_built(recipe, found)
     first = whole_seed(asked["seed"], len(prompts))
     wanted: list[dict[str, Any]] = [{**asked, "seed": first + index} for index in range(len(prompts))]

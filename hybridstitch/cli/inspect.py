@@ -41,17 +41,11 @@ def add_to(commands: Any) -> None:
 
 
 def inspect(arguments: argparse.Namespace) -> None:
-    from hybridstitch.engines.open import find_pair
+    from hybridstitch.engines.open import find_engines
 
     recipe = Recipe.load(arguments.pair or DEFAULT_PAIR)
     parameters = make_parameters(recipe, arguments.method, mask_ratio=arguments.mask_ratio)
-    found = find_pair(
-        arguments.engines,
-        pair=recipe.name,
-        backend=arguments.backend,
-        argument=recipe.argument,
-        split=recipe.profiles.split,
-    )
+    found = find_engines(recipe, arguments.backend, arguments.engines)
     built = sorted((built for plans in found.plans.values() for built in plans), key=lambda built: built.name)
     low_memory = recipe.defaults.low_memory if arguments.low_memory is None else arguments.low_memory
     memory = _memory(found, recipe, parameters, low_memory=low_memory)

@@ -71,7 +71,7 @@ def triton(arguments: argparse.Namespace) -> None:
     """Check everything, write the model, say how it is served."""
     recipe = Recipe.load(arguments.pair or DEFAULT_PAIR)
     from hybridstitch.engines.backends import find_backend  # slow imports, after what can be refused without them
-    from hybridstitch.engines.open import find_pair
+    from hybridstitch.engines.open import find_engines
     from hybridstitch.runtime.triton.config import ModelOptions, config_text
     from hybridstitch.runtime.triton.repository import write_model
 
@@ -79,13 +79,7 @@ def triton(arguments: argparse.Namespace) -> None:
     if arguments.gpus is not None and backend.name == "onnxruntime":
         raise HybridStitchError("--gpus: backend onnxruntime runs on the CPU; for GPUs give another --backend")
     environment = _environment(arguments.environment)
-    found = find_pair(
-        arguments.engines,
-        pair=recipe.name,
-        backend=backend.name,
-        argument=recipe.argument,
-        split=recipe.profiles.split,
-    )
+    found = find_engines(recipe, backend.name, arguments.engines)
     named = Path(recipe.argument)
     pair = str(named.resolve()) if named.suffix == ".toml" else recipe.argument
     options = replace(ModelOptions.among(vars(arguments)), pair=pair, engines=str(found.folder.resolve()))

@@ -9,7 +9,7 @@ from typing import Self
 
 from hybridstitch.runtime.serving.options import ServiceOptions, switch
 
-from .tensors import Port, inputs, outputs
+from .tensors import ModelTensor, inputs, outputs
 
 ENVIRONMENT = "EXECUTION_ENV_PATH"
 """The parameter by which Triton's Python backend finds the virtual environment that a model runs in."""
@@ -63,7 +63,7 @@ def config_text(
     return "\n".join(parts) + "\n"
 
 
-def _port(kind: str, port: Port) -> str:
+def _port(kind: str, port: ModelTensor) -> str:
     optional = " optional: true" if port.optional else ""
     dims = ", ".join(map(str, port.dims))
     return f'# {port.help}\n{kind} {{ name: "{port.name}" data_type: {port.data_type} dims: [ {dims} ]{optional} }}'

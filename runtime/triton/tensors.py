@@ -13,7 +13,7 @@ PIXELS = (-1, -1, 3)
 
 
 @dataclass(frozen=True)
-class Port:
+class ModelTensor:
     """An input or an output. data_type, dims: as config.pbtxt has them, -1 where a length is free."""
 
     name: str
@@ -32,47 +32,47 @@ class Array(Protocol):
     def item(self) -> Any: ...
 
 
-def _of_setting(name: str, setting: Setting) -> Port:
+def _of_setting(name: str, setting: Setting) -> ModelTensor:
     """A setting that is a number or `off` is text, as on the command line: no number of a tensor says `off`."""
     words = "|".join(setting.choices) or setting.metavar
     types = {int: "TYPE_INT64", float: "TYPE_FP64", str: "TYPE_STRING"}
     data_type = "TYPE_STRING" if setting.off else types[setting.kind]  # 64 bits: 3.3 is what `run` makes of 3.3
     methods = "" if setting.methods == METHODS else f" ({', '.join(setting.methods)})"
-    return Port(name, data_type, f"{words}: {setting.help}{methods}", optional=True)
+    return ModelTensor(name, data_type, f"{words}: {setting.help}{methods}", optional=True)
 
 
 # Not even the prompt is required of Triton, which would refuse a request without it in words of its own, or not at all:
 # it counts the inputs that are there.
 INPUTS = (
-    Port("prompt", "TYPE_STRING", "what to draw; required", optional=True),
-    Port("negative_prompt", "TYPE_STRING", "what to steer away from", optional=True),
-    Port("seed", "TYPE_INT64", "of the noise; left out: a random one, which the answer tells", optional=True),
-    Port("size", "TYPE_STRING", "WxH in pixels, one of the recipe's", optional=True),
-    Port("method", "TYPE_STRING", "|".join(METHODS), optional=True),
+    ModelTensor("prompt", "TYPE_STRING", "what to draw; required", optional=True),
+    ModelTensor("negative_prompt", "TYPE_STRING", "what to steer away from", optional=True),
+    ModelTensor("seed", "TYPE_INT64", "of the noise; left out: a random one, which the answer tells", optional=True),
+    ModelTensor("size", "TYPE_STRING", "WxH in pixels, one of the recipe's", optional=True),
+    ModelTensor("method", "TYPE_STRING", "|".join(METHODS), optional=True),
     *(_of_setting(name, setting) for name, setting in SETTINGS.items()),
 )
-PREVIEWS = Port("previews", "TYPE_INT64", "0 to 3 of the steps, evenly spread, have a preview", optional=True)
+PREVIEWS = ModelTensor("previews", "TYPE_INT64", "0 to 3 of the steps, evenly spread, have a preview", optional=True)
 
 OUTPUTS = (
-    Port("image", "TYPE_UINT8", "the picture, [H, W, RGB]", PIXELS),
-    Port("png", "TYPE_STRING", "the file that `run` writes of it"),
-    Port("seed", "TYPE_INT64", "of its noise"),
-    Port("method", "TYPE_STRING", "that drew it"),
-    Port("timing", "TYPE_STRING", "JSON: seconds of waiting, of each of its stages, of decode, total"),
+    ModelTensor("image", "TYPE_UINT8", "the picture, [H, W, RGB]", PIXELS),
+    ModelTensor("png", "TYPE_STRING", "the file that `run` writes of it"),
+    ModelTensor("seed", "TYPE_INT64", "of its noise"),
+    ModelTensor("method", "TYPE_STRING", "that drew it"),
+    ModelTensor("timing", "TYPE_STRING", "JSON: seconds of waiting, of each of its stages, of decode, total"),
 )
 PROGRESS = (
-    Port("step", "TYPE_INT64", "steps that are done; 0: it has begun"),
-    Port("last_step", "TYPE_INT64", "steps of them all"),
-    Port("stage", "TYPE_STRING", "large, hybrid or small"),
-    Port("preview", "TYPE_UINT8", "the picture as it would be by now, [H, W, RGB]", PIXELS),
+    ModelTensor("step", "TYPE_INT64", "steps that are done; 0: it has begun"),
+    ModelTensor("last_step", "TYPE_INT64", "steps of them all"),
+    ModelTensor("stage", "TYPE_STRING", "large, hybrid or small"),
+    ModelTensor("preview", "TYPE_UINT8", "the picture as it would be by now, [H, W, RGB]", PIXELS),
 )
 
 
-def inputs(*, decoupled: bool) -> tuple[Port, ...]:
+def inputs(*, decoupled: bool) -> tuple[ModelTensor, ...]:
     return (*INPUTS, PREVIEWS) if decoupled else INPUTS
 
 
-def outputs(*, decoupled: bool) -> tuple[Port, ...]:
+def outputs(*, decoupled: bool) -> tuple[ModelTensor, ...]:
     return (*OUTPUTS, *PROGRESS) if decoupled else OUTPUTS
 
 

@@ -21,7 +21,7 @@ from typing_extensions import Buffer
 
 from hybridstitch.engines.profiles import resolve
 from hybridstitch.engines.store.manifest import Manifest
-from hybridstitch.engines.tensors import TensorSpec
+from hybridstitch.models.tensors import TensorSpec
 
 from .handmade import compute, weights
 

@@ -11,10 +11,10 @@ from function_engine import FunctionCall, FunctionEngine
 from small_pair import SmallPair
 
 from hybridstitch.engines.profiles import Profile
-from hybridstitch.engines.tensors import TensorSpec
 from hybridstitch.evaluation.calls import CallTime, call_lengths, masked_tokens, measure_calls, spread
 from hybridstitch.evaluation.operations import count_operations
 from hybridstitch.method.errors import HybridStitchError
+from hybridstitch.models.tensors import TensorSpec
 from hybridstitch.models.token_transformer import TokenTransformer
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hybridstitch.engines.backends import find_backend
-from hybridstitch.engines.open import FoundPair, find_pair
+from hybridstitch.engines.open import FoundPair, find_engines
 from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.method.numbers import finite
 from hybridstitch.pairs.recipe import Recipe
@@ -72,13 +72,7 @@ class ApplicationOptions(ServiceOptions):
         return 2 * (self.max_batch or (4 if self.on_gpu else 1))
 
     def found(self, recipe: Recipe) -> FoundPair:
-        return find_pair(
-            self.engines,
-            pair=recipe.name,
-            backend=self.backend,
-            argument=recipe.argument,
-            split=recipe.profiles.split,
-        )
+        return find_engines(recipe, self.backend, self.engines)
 
     def requests(self, recipe: Recipe) -> Requests:
         """What makes requests, as on a replica; no engine is opened.

@@ -21,7 +21,7 @@ from service_double import Double
 from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.method.settings import METHODS
 from hybridstitch.pairs.recipe import Recipe
-from hybridstitch.runtime.triton.tensors import INPUTS, OUTPUTS, PREVIEWS, PROGRESS, Port, read
+from hybridstitch.runtime.triton.tensors import INPUTS, OUTPUTS, PREVIEWS, PROGRESS, ModelTensor, read
 
 PATIENCE = 20.0
 QUIET = settings(
@@ -131,7 +131,7 @@ VALUES: dict[str, st.SearchStrategy] = {
 }
 
 
-def tensors(ports: tuple[Port, ...]) -> st.SearchStrategy[dict[str, Any]]:
+def tensors(ports: tuple[ModelTensor, ...]) -> st.SearchStrategy[dict[str, Any]]:
     """Some of the ports, each with a value of its type; a prompt is mostly there."""
     some = {port.name: VALUES[port.data_type] for port in ports if port.name != "prompt"}
     prompt = st.one_of(st.just(np.array([b"a star"], dtype=np.object_)), VALUES["TYPE_STRING"])
