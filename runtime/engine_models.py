@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 
+import torch
 from torch import Tensor
 
 from hybridstitch.method.guidance import guide
@@ -12,7 +13,7 @@ from hybridstitch.method.masks import Mask
 from hybridstitch.method.tokens import gather, pick_rows, row_index
 
 from .health import peaks
-from .workspace import Call, Workspace
+from .workspace import MOVED, Call, Workspace
 
 Around = Callable[[str], AbstractContextManager[object]]
 
@@ -61,14 +62,44 @@ class EngineModels:
         self._guide(masked, hard)
         self._guide(small, sketch)
 
-    def freeze(self, mask: Mask) -> None:
+    def keep(self) -> None:
+        """The first tokens go where the frozen ones were, which nobody reads now, the rest beside them."""
+        for fresh, frozen, rest in self._kept():
+            first = frozen.shape[-2]
+            frozen.copy_(fresh[..., :first, :])
+            rest.copy_(fresh[..., first:, :])
+
+    def freeze(self, mask: Mask, moved: Tensor | None = None) -> None:
         workspace = self._workspace
         index = None
         for name, fresh in workspace.fresh.items():
             index = row_index(mask.frozen, fresh) if index is None else index  # all are alike
-            pick_rows(fresh, index, workspace.frozen[f"frozen_{name}"])
+            frozen = workspace.frozen[f"frozen_{name}"]
+            if moved is not None and workspace.earlier:
+                whole = workspace.earlier[MOVED]
+                torch.cat((frozen, workspace.earlier[name]), dim=-2, out=whole)
+                whole.sub_(fresh)
+                fresh = torch.addcmul(fresh, whole, -moved, out=whole)
+            pick_rows(fresh, index, frozen)
         position = workspace.sides["large.position"]
         pick_rows(position, row_index(mask.computed, position), workspace.sides["masked.position"])
+
+    def move(self, mask: Mask, ratio: Tensor) -> None:
+        """What they have moved holds their slope: those of the full step before are not needed any more."""
+        index = None
+        for fresh, frozen, _ in self._kept():
+            index = row_index(mask.frozen, fresh) if index is None else index
+            base = self._workspace.earlier[MOVED].flatten()[: frozen.numel()].view(frozen.shape)
+            pick_rows(fresh, index, base)
+            torch.addcmul(base, frozen.sub_(base), ratio, out=frozen)
+
+    def _kept(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Of each keys or values that move on: fresh, frozen, and what of the earlier ones is kept beside these. None
+        where no call reads them."""
+        workspace = self._workspace
+        for name, rest in workspace.earlier.items():
+            if name != MOVED:
+                yield workspace.fresh[name], workspace.frozen[f"frozen_{name}"], rest
 
     def _fill(self, call: Call, x: Tensor, timestep: Tensor) -> None:
         """x [B, M, W] and the timestep into what a call reads."""

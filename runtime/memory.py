@@ -16,6 +16,7 @@ from hybridstitch.engines.spare import spare_bytes
 from hybridstitch.engines.store.manifest import Manifest
 from hybridstitch.method.guidance import halves
 from hybridstitch.method.parameters import SamplingParameters
+from hybridstitch.method.program import make_program
 from hybridstitch.method.size import Size
 from hybridstitch.pairs.recipe import Recipe
 
@@ -26,9 +27,9 @@ from .workspace import Shape, specification
 class Memory:
     """Bytes of a run.
 
-    weights: of all engines. keys_values: the large model's, of all tokens, and the frozen part; of a TensorRT plan also
-    those that a call does not want. latents: the rest of a workspace: the sampler's state, positions, text, and the
-    engines' inputs and outputs.
+    weights: of all engines. keys_values: the large model's, of all tokens, and the frozen part, and where held tokens
+    move on of the full step before; of a TensorRT plan also those that a call does not want. latents: the rest of a
+    workspace: the sampler's state, positions, text, and the engines' inputs and outputs.
     scratch: an estimate of the activations. ONNX Runtime's engines keep their own as long as they live, encoders and
     decoder too; elsewhere they share the memory of the one that needs most.
     """
@@ -71,7 +72,7 @@ def predict(
     rows, tokens = batch * halves(parameters.guidance), geometry.tokens(size)
     masked = parameters.masked_tokens(tokens, recipe.profiles.token_bucket)
     drawn = {name: manifests[name] for name in ("large", "small", "vae_decoder")}
-    needed = specification(drawn, Shape(size, batch, rows, masked))
+    needed = specification(drawn, Shape.of(size, batch, rows, masked, make_program(parameters)))
 
     def scratch(component: str) -> int:
         lengths = full_lengths(manifests[component].inputs, geometry, size, batch)
@@ -103,7 +104,8 @@ def largest_workspace(manifests: Mapping[str, Manifest], recipe: Recipe) -> int:
     for size in recipe.profiles.sizes:
         tokens = geometry.tokens(size)
         for masked in (0, min(recipe.profiles.token_bucket, tokens), tokens):
-            spec = specification(drawn, Shape(size, batch, 2 * batch, masked))
+            shape = Shape(size, batch, 2 * batch, masked, remembers=True, extrapolates=True)
+            spec = specification(drawn, shape)
             found.append(spec.keys_values + spec.others)
     return max(found)
 

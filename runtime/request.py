@@ -84,7 +84,7 @@ class Request:
 def batch_shape(batch: Sequence[Request]) -> Shape:
     """The workspace that a batch of requests of one key needs."""
     first = batch[0]
-    return Shape(first.size, len(batch), len(batch) * first.rows, first.masked)
+    return Shape.of(first.size, len(batch), len(batch) * first.rows, first.masked, first.program)
 
 
 class Requests:

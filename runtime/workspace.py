@@ -7,7 +7,7 @@ does not depend on the number of masked tokens is there once for each size and b
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,15 +16,18 @@ from torch import Tensor
 from hybridstitch.engines.executors.engine import BoundCall, Session
 from hybridstitch.engines.store.manifest import Manifest
 from hybridstitch.method.geometry import Geometry
+from hybridstitch.method.program import Program, extrapolates, remembers
 from hybridstitch.method.settings import SETTINGS
 from hybridstitch.method.size import Size
-from hybridstitch.method.state import STATE, State
+from hybridstitch.method.state import STATE, TREND, State, Tensors, Trend
 
 from .health import Health
 from .kept import BASE, KeptPieces, Key
 
 Sessions = Mapping[str, Session]
 MOST_STEPS = int(SETTINGS["steps"].most)
+MOVED = "moved"
+"""The name of the space for keys or values while they are moved."""
 
 
 @dataclass(frozen=True)
@@ -44,10 +47,16 @@ class Shape(Lengths):
     """What decides every length of a run.
 
     masked: M, the tokens that the large model computes in a hybrid step; None: there is no hybrid step, and so no keys
-    and values to keep.
+    and values to keep. remembers, extrapolates: what the program does, see there.
     """
 
     masked: int | None
+    remembers: bool = False
+    extrapolates: bool = False
+
+    @classmethod
+    def of(cls, size: Size, images: int, rows: int, masked: int | None, program: Program) -> Shape:
+        return cls(size, images, rows, masked, remembers(program), extrapolates(program))
 
     @property
     def lengths(self) -> Lengths:
@@ -75,7 +84,8 @@ class Specification:
 
     state: the sampler's. sides: what else the engines read and write. fresh: keys and values of a full step.
     masked_state, masked_sides, frozen: what depends on M, of the state, of the sides, and the keys and values of the
-    tokens that are not computed.
+    tokens that are not computed. trend: what is remembered of full steps, where held tokens move on or are corrected.
+    earlier: what moving keys and values on takes beside them.
     """
 
     state: Mapping[str, Space]
@@ -84,6 +94,8 @@ class Specification:
     masked_state: Mapping[str, Space]
     masked_sides: Mapping[str, Space]
     frozen: Mapping[str, Space]
+    trend: Mapping[str, Space]
+    earlier: Mapping[str, Space]
 
     @property
     def base_bytes(self) -> int:
@@ -100,14 +112,22 @@ class Specification:
         return _bytes(self.masked_state, self.masked_sides, self.frozen)
 
     @property
+    def trend_bytes(self) -> int:
+        return _bytes(self.trend)
+
+    @property
+    def earlier_bytes(self) -> int:
+        return _bytes(self.earlier)
+
+    @property
     def keys_values(self) -> int:
         """Bytes of the keys and values."""
-        return _bytes(self.fresh, self.frozen)
+        return _bytes(self.fresh, self.frozen, self.earlier)
 
     @property
     def others(self) -> int:
         """Bytes of all else."""
-        return self.base_bytes + _bytes(self.masked_state, self.masked_sides)
+        return self.base_bytes + _bytes(self.masked_state, self.masked_sides, self.trend)
 
 
 def _bytes(*spaces: Mapping[str, Space]) -> int:
@@ -127,10 +147,7 @@ def specification(manifests: Mapping[str, Manifest], shape: Shape) -> Specificat
     dtype = {name: getattr(torch, manifest.dtype) for name, manifest in manifests.items()}
     tokens, masked = geometry.tokens(shape.size), shape.masked or 0
     lengths = {"B": shape.images, "N": tokens, "M": masked, "F": tokens - masked, "W": geometry.token_width}
-    state = {
-        name: Space(tuple(lengths[dim] if isinstance(dim, str) else dim for dim in dims), kind)
-        for name, (dims, kind) in STATE.items()
-    }
+    state = _spaces(STATE, lengths)
     sides = {
         "text": Space((rows, geometry.text_tokens, geometry.text_width), dtype["large"]),
         "pooled": Space((rows, geometry.pooled_width), dtype["large"]),
@@ -159,7 +176,25 @@ def specification(manifests: Mapping[str, Manifest], shape: Shape) -> Specificat
         masked_state={name: state[name] for name in of_mask},
         masked_sides={name: space for name, space in sides.items() if name.startswith("masked.")},
         frozen={f"frozen_{name}": frozen for name in names},
+        trend=_spaces(TREND, lengths) if shape.remembers else {},
+        earlier=_earlier(names, fresh, masked) if shape.extrapolates and 0 < masked < tokens else {},
     )
+
+
+def _spaces(tensors: Tensors, lengths: Mapping[str, int]) -> dict[str, Space]:
+    return {
+        name: Space(tuple(lengths[dim] if isinstance(dim, str) else dim for dim in dims), kind)
+        for name, (dims, kind) in tensors.items()
+    }
+
+
+def _earlier(names: Sequence[str], fresh: Space, masked: int) -> dict[str, Space]:
+    """For the keys and values of the full step before the last one: beside the space of the frozen tokens, which nobody
+    reads during a full step, that of M tokens, so that both are together as much as those of all tokens. And space for
+    one of them while it is moved."""
+    *head, _, width = fresh.shape
+    rest = Space((*head, masked, width), fresh.dtype)
+    return {**dict.fromkeys(names, rest), MOVED: fresh}
 
 
 @dataclass(frozen=True)
@@ -217,12 +252,26 @@ class _Masked:
             self.call = bind(sessions["large"], "masked", "large", sides, self.frozen, {}, shape.images)
 
 
+class _Trend:
+    """What is remembered of full steps."""
+
+    def __init__(self, spec: Specification, device: torch.device) -> None:
+        self.trend = Trend(**_allocate(spec.trend, device))
+
+
+class _Earlier:
+    """What moving keys and values on takes."""
+
+    def __init__(self, spec: Specification, device: torch.device) -> None:
+        self.earlier = _allocate(spec.earlier, device)
+
+
 class Workspace:
     """The tensors of a specification, and the calls of each kind of step bound to them.
 
-    state: the sampler's. fresh, frozen: keys and values, of a full step and of its frozen tokens. sides: what else the
-    engines read and write. large, masked, small, decoder: the calls; masked is None where no token is computed by
-    itself, decoder where pictures are not decoded.
+    state: the sampler's. fresh, frozen: keys and values, of a full step and of its frozen tokens. earlier: what moving
+    these on takes; empty where they stay. sides: what else the engines read and write. large, masked, small, decoder:
+    the calls; masked is None where no token is computed by itself, decoder where pictures are not decoded.
     """
 
     def __init__(
@@ -251,10 +300,16 @@ class Workspace:
         masked = kept.get(
             Key(key, "masked", shape.masked), spec.masked_bytes, lambda: _Masked(sessions, base, spec, shape)
         )
+        trend, earlier = None, {}
+        if spec.trend:
+            trend = kept.get(Key(key, "trend"), spec.trend_bytes, lambda: _Trend(spec, base.device)).trend
+        if spec.earlier:
+            place = Key(key, "earlier", shape.masked)
+            earlier = kept.get(place, spec.earlier_bytes, lambda: _Earlier(spec, base.device)).earlier
         self.shape, self._session, self._device = shape, sessions["large"], base.device
-        self.state = State(**base.state, **masked.state)
+        self.state = State(**base.state, **masked.state, trend=trend)
         self.sides = {**base.sides, **masked.sides}
-        self.fresh, self.frozen = full.fresh, masked.frozen
+        self.fresh, self.frozen, self.earlier = full.fresh, masked.frozen, earlier
         self.large, self.masked, self.small, self.decoder = full.call, masked.call, base.small, base.decoder
 
     def masked_alone(self) -> Call | None:

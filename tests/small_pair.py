@@ -13,6 +13,7 @@ from torch import Tensor
 
 from hybridstitch.method.masks import Mask, hardest
 from hybridstitch.method.parameters import SamplingParameters
+from hybridstitch.method.program import Program, make_program
 from hybridstitch.method.sampler import Sampler
 from hybridstitch.method.sigmas import levels
 from hybridstitch.method.size import Size
@@ -106,13 +107,13 @@ class SmallPair:
     def size(self) -> Size:
         return Size(self.columns * 8, self.rows * 8)
 
-    def workspace(self, masked: int | None = 0) -> Workspace:
+    def workspace(self, masked: int | None = 0, program: Program = ()) -> Workspace:
         """With this pair's text and noise. masked: M; None: no hybrid step."""
         images, rows = len(self.noise), len(self.text)
         workspace = Workspace(
             self.engines,
             lambda: {name: self.position(name) for name in self.engines},
-            Shape(self.size, images, rows, masked),
+            Shape.of(self.size, images, rows, masked, program),
         )
         workspace.sides["text"].copy_(self.text)
         workspace.sides["pooled"].copy_(self.pooled)
@@ -130,7 +131,7 @@ class SmallPair:
         choose: Callable[[Tensor, int], Mask] = hardest,
     ) -> tuple[Sampler, State]:
         masked = parameters.masked_tokens(self.noise.shape[1], token_bucket)
-        workspace = self.workspace(masked)
+        workspace = self.workspace(masked, make_program(parameters))
         workspace.state.guidance.fill_(parameters.guidance)
         workspace.state.exponent.fill_(parameters.residual or 0.0)
         steps = parameters.schedule.steps

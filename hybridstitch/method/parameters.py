@@ -9,7 +9,7 @@ from typing import Any
 from .errors import HybridStitchError
 from .geometry import masked_count
 from .schedule import Schedule
-from .settings import SETTINGS, Method, Score, Sketch
+from .settings import SETTINGS, Method, Score, Sketch, Switch
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,8 @@ class SamplingParameters:
     adaptive: leave a stage once the relative L1 change of the large model's clean-image estimate between
         two steps falls under this, or None: leave at the fixed steps.
     sketch: what the tokens that a hybrid step does not refine take.
+    extrapolate: which part of their change between the last two full steps held tokens move on along, 0..1.
+    correct: whether a full step corrects what held tokens did since the last one.
     """
 
     method: Method
@@ -34,6 +36,8 @@ class SamplingParameters:
     residual: float | None = None
     adaptive: float | None = None
     sketch: Sketch = Sketch.SMALL
+    extrapolate: float = 0.0
+    correct: Switch = Switch.OFF
 
     def __post_init__(self) -> None:
         for name, value in self._own().items():
@@ -43,6 +47,12 @@ class SamplingParameters:
             raise HybridStitchError(
                 "score 'change' compares two large steps: it needs at least 2 of them, not 1", parameter="score"
             )
+        if self.sketch is not Sketch.HELD:
+            for name, used in (("extrapolate", self.extrapolate > 0), ("correct", self.correct is Switch.ON)):
+                if used:
+                    raise HybridStitchError(
+                        f"{name} concerns held tokens: it needs sketch 'held', not '{self.sketch}'", parameter=name
+                    )
 
     @property
     def has_hybrid(self) -> bool:

@@ -5,13 +5,13 @@ Adaptive switching ends stages on the way: then a new program, of the schedule a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import takewhile
 
 from .parameters import SamplingParameters
 from .schedule import Schedule, Stage
-from .settings import Score, Sketch
+from .settings import Score, Sketch, Switch
 
 
 class Kind(StrEnum):
@@ -41,6 +41,10 @@ class StepSpec:
     renew: whether the residual of that mask's tokens is measured again.
     measure: whether the small model is called once more, to measure v_large - v_small.
     score: how tokens are scored for the next mask; None: no mask is made.
+    remember: whether a full step keeps its velocity, because a later step goes by how it changes.
+    extrapolate: along which part of the change between the last two full steps held tokens move on: in a held step,
+        and after a full one in the held steps that follow; 0: they stay as they were.
+    correct: whether a held step's velocities are corrected by the next full step, and a full step corrects those.
     """
 
     kind: Kind
@@ -51,6 +55,9 @@ class StepSpec:
     renew: bool = False
     measure: bool = False
     score: Score | None = None
+    remember: bool = False
+    extrapolate: float = 0.0
+    correct: bool = False
 
 
 Program = tuple[StepSpec, ...]
@@ -88,7 +95,41 @@ def make_program(parameters: SamplingParameters, schedule: Schedule | None = Non
         )
         carry = carries if hands_over else carry
         mask_used = 0 if ends_mask else mask_used
-    return tuple(steps)
+    moves = parameters.extrapolate > 0 or parameters.correct is Switch.ON
+    return _with_trend(parameters, steps) if moves and parameters.has_hybrid else tuple(steps)
+
+
+def remembers(program: Program) -> bool:
+    """Whether velocities of full steps are compared."""
+    return any(step.remember for step in program)
+
+
+def extrapolates(program: Program) -> bool:
+    """Whether held tokens, their keys and values move on."""
+    return any(step.extrapolate for step in program)
+
+
+def _with_trend(parameters: SamplingParameters, steps: list[StepSpec]) -> Program:
+    """The same steps, with what they need to extrapolate and to correct. Where adaptive switching has yet to decide,
+    held steps may follow any full one."""
+    found, undecided = list(steps), parameters.adaptive is not None
+    last, held = -1, []  # the last full step, and the held ones since then
+    for index, step in enumerate(steps):
+        if step.kind is Kind.HELD:
+            found[index] = replace(step, extrapolate=found[last].extrapolate)
+            held.append(index)
+        if step.kind is Kind.FULL:
+            held_follow = undecided or (index + 1 < len(steps) and steps[index + 1].kind is Kind.HELD)
+            part = parameters.extrapolate if last >= 0 and held_follow else 0.0
+            correct = parameters.correct is Switch.ON and bool(held)
+            found[index] = replace(step, remember=undecided or part > 0, extrapolate=part, correct=correct)
+            if part or correct:
+                found[last] = replace(found[last], remember=True)
+            if correct:
+                for each in held:
+                    found[each] = replace(found[each], correct=True)
+            last, held = index, []
+    return tuple(found)
 
 
 def _kind(parameters: SamplingParameters, schedule: Schedule, step: int) -> Kind:

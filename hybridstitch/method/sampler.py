@@ -12,7 +12,7 @@ from .parameters import SamplingParameters
 from .program import MASKED, Kind, StepSpec, make_program
 from .schedule import Stage
 from .state import State
-from .steps import KINDS, Models, advance, estimate, leave_mask, measure
+from .steps import KINDS, Models, advance, estimate, freeze, leave_mask, measure, move_keys
 from .tokens import gather
 
 
@@ -76,6 +76,8 @@ class Sampler:
                 step = self._adapt(index)
             if step.mask_used:
                 leave_mask(state, step)
+            elif step.kind is Kind.HELD and step.extrapolate:
+                move_keys(models, state)
             if step.measure or step.score:
                 self._hand_over(step)
             if step.estimate and step.kind is Kind.FULL:
@@ -88,9 +90,7 @@ class Sampler:
         scores = measure(self._models, self._state, step)
         if scores is not None:
             mask = self._choose(scores, self._state.computed.shape[1])
-            self._state.computed.copy_(mask.computed)
-            self._state.frozen.copy_(mask.frozen)
-            self._models.freeze(self._state.mask)
+            freeze(self._models, self._state, step, mask)
 
     def _adapt(self, index: int) -> StepSpec:
         """End the stage of this step if its clean-image estimate has settled. Returns the step with what follows it."""

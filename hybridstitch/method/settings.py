@@ -45,6 +45,13 @@ class Sketch(StrEnum):
     HELD = "held"
 
 
+class Switch(StrEnum):
+    """Whether something is done."""
+
+    ON = "on"
+    OFF = OFF
+
+
 @dataclass(frozen=True)
 class Setting:
     """What a setting may be.
@@ -168,6 +175,27 @@ class SamplingSettings(TypedDict, total=False):
             choices=tuple(Sketch),
             methods=HYBRID,
             default=Sketch.SMALL,
+        ),
+    ]
+    extrapolate: Annotated[
+        float | None,
+        Setting(
+            "extrapolate",
+            "held tokens move on along this part of their last change, 0 to 1; 0: they stay as they were",
+            "E",
+            most=1,
+            methods=HYBRID,
+            default=0.0,
+        ),
+    ]
+    correct: Annotated[
+        str | None,
+        Setting(
+            "correct",
+            "whether a full step corrects what held tokens did since the last one",
+            choices=tuple(Switch),
+            methods=HYBRID,
+            default=Switch.OFF,
         ),
     ]
 

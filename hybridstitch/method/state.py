@@ -13,6 +13,32 @@ from .masks import Mask
 
 
 @dataclass(frozen=True)
+class Trend:
+    """How the velocity changes from one full step to the next, where held tokens are moved on or corrected.
+
+    velocity: of the last full step. slope: the change of it for each unit of sigma that held tokens go on with.
+    levels: the last full step's sigma, how far it was from the full step before (negative), and what held steps since
+    then come to: the sum of stride * (their sigma - the full step's).
+    """
+
+    velocity: Annotated[Tensor, "B", "N", "W"]
+    slope: Annotated[Tensor, "B", "N", "W"]
+    levels: Annotated[Tensor, 3]
+
+    @cached_property
+    def sigma(self) -> Tensor:
+        return self.levels[0]
+
+    @cached_property
+    def span(self) -> Tensor:
+        return self.levels[1]
+
+    @cached_property
+    def held(self) -> Tensor:
+        return self.levels[2]
+
+
+@dataclass(frozen=True)
 class State:
     """The tensors of B images of N tokens of width W, of which a hybrid step computes M with the large model and
     leaves F = N - M frozen. They stay where they are, so that a step can be captured once and replayed.
@@ -25,6 +51,7 @@ class State:
     difference, measured_at: the carried residual, and the sigma at which each token's was measured.
     guidance, exponent: of each image, the guidance scale and the residual's exponent.
     computed, frozen: the mask. refined: the hybrid steps that computed each token.
+    trend: None where no step of the program remembers a velocity.
     """
 
     x: Annotated[Tensor, "B", "N", "W"]
@@ -43,6 +70,7 @@ class State:
     computed: Annotated[Tensor, "B", "M"]
     frozen: Annotated[Tensor, "B", "F"]
     refined: Annotated[Tensor, "B", "N"]
+    trend: Trend | None = None
 
     @cached_property
     def sigma(self) -> Tensor:
@@ -69,8 +97,19 @@ class State:
         return self.x - self.next_sigma * self.velocity
 
 
-STATE: dict[str, tuple[tuple[str | int, ...], torch.dtype]] = {
-    name: (kind.__metadata__, torch.int64 if name in ("index", "computed", "frozen") else torch.float32)
-    for name, kind in get_type_hints(State, include_extras=True).items()
-}
+Tensors = dict[str, tuple[tuple[str | int, ...], torch.dtype]]
+
+
+def _tensors(kind: type) -> Tensors:
+    hints = get_type_hints(kind, include_extras=True).items()
+    return {
+        name: (hint.__metadata__, torch.int64 if name in ("index", "computed", "frozen") else torch.float32)
+        for name, hint in hints
+        if hasattr(hint, "__metadata__")
+    }
+
+
+STATE: Tensors = _tensors(State)
 """The dimensions and dtype of each tensor of a `State`."""
+TREND: Tensors = _tensors(Trend)
+"""The dimensions and dtype of each tensor of a `Trend`."""

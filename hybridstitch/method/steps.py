@@ -8,7 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from . import residual
+from . import residual, trend
 from .masks import Mask, token_mean
 from .program import Kind, StepSpec
 from .settings import Score
@@ -30,8 +30,19 @@ class Models(Protocol):
         """The small model on all tokens -> [B, N, W]."""
         ...
 
-    def freeze(self, mask: Mask) -> None:
-        """Fix the keys and values of the mask's frozen tokens, from the last full call."""
+    def keep(self) -> None:
+        """Keep the keys and values of the last full call while the next one is made; those that are frozen go."""
+        ...
+
+    def freeze(self, mask: Mask, moved: Tensor | None = None) -> None:
+        """Fix the keys and values of the mask's frozen tokens, from the last full call.
+
+        moved: by how many of their changes since the kept call they are moved on, a scalar; None: they are not.
+        """
+        ...
+
+    def move(self, mask: Mask, ratio: Tensor) -> None:
+        """Move the frozen keys and values on, to `ratio` times as far from those of the last full call."""
         ...
 
     def masked(self, x: Tensor, timestep: Tensor, mask: Mask, hard: Tensor) -> None:
@@ -46,7 +57,11 @@ class Models(Protocol):
 
 def full_step(models: Models, state: State, step: StepSpec, exponent: float | None) -> None:
     """The large model on every token."""
+    if step.extrapolate:
+        models.keep()
     models.large(state.x, state.timestep, state.velocity)
+    if step.remember or step.correct:
+        trend.follow(state, step)
 
 
 def hybrid_step(models: Models, state: State, step: StepSpec, exponent: float | None) -> None:
@@ -57,7 +72,12 @@ def hybrid_step(models: Models, state: State, step: StepSpec, exponent: float | 
 
 
 def held_step(models: Models, state: State, step: StepSpec, exponent: float | None) -> None:
-    """The large model on the masked tokens; the others keep the velocity that they had. Ours, not the paper's."""
+    """The large model on the masked tokens; the others keep the velocity that they had, or move on. Ours, not the
+    paper's."""
+    if step.extrapolate:
+        trend.move_on(state)
+    if step.correct:
+        trend.note_held(state)
     models.masked(state.x, state.timestep, state.mask, state.hard)
     stitch(state.velocity, state.hard, state.computed)
 
@@ -77,6 +97,21 @@ def _sketched(state: State, step: StepSpec, exponent: float | None) -> None:
         residual.correct(state, exponent)
     else:
         state.velocity.copy_(state.sketch)
+
+
+def freeze(models: Models, state: State, step: StepSpec, mask: Mask) -> None:
+    """After a full step: a mask for those that follow, with the keys and values of its frozen tokens."""
+    state.computed.copy_(mask.computed)
+    state.frozen.copy_(mask.frozen)
+    if step.extrapolate:
+        models.freeze(state.mask, trend.first_factor(state, step))
+    else:
+        models.freeze(state.mask)
+
+
+def move_keys(models: Models, state: State) -> None:
+    """Between two held steps: the frozen keys and values move on."""
+    models.move(state.mask, trend.next_ratio(state))
 
 
 def leave_mask(state: State, step: StepSpec) -> None:

@@ -50,6 +50,11 @@ def stitch(tokens: Tensor, rows: Tensor, index: Tensor) -> Tensor:
     return tokens.scatter_(1, index.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]), rows)
 
 
+def add_rows(tokens: Tensor, rows: Tensor, index: Tensor) -> Tensor:
+    """Add rows [B, M, W] to tokens [B, N, W] at index [B, M], in place; returns tokens."""
+    return tokens.scatter_add_(1, index.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]), rows)
+
+
 def crop_positions(table: Tensor, rows: int, columns: int) -> Tensor:
     """The middle of a position table [S, S, D] as [rows*columns, D].
 

@@ -8,9 +8,18 @@ from typing import Any, Protocol, Unpack
 from hybridstitch.method.errors import HybridStitchError, shown
 from hybridstitch.method.parameters import SamplingParameters, Score, Sketch
 from hybridstitch.method.schedule import Schedule
-from hybridstitch.method.settings import METHODS, OFF, SETTINGS, SamplingSettings, find_setting, settings_of_method
+from hybridstitch.method.settings import (
+    METHODS,
+    OFF,
+    SETTINGS,
+    SamplingSettings,
+    Switch,
+    find_setting,
+    settings_of_method,
+)
 
 STAGE_LENGTHS = {"large_steps", "hybrid_steps"}
+OF_HELD_TOKENS = ("extrapolate", "correct")
 # Of all steps, where the recipe does not say.
 LARGE_SHARE, HYBRID_SHARE = 0.25, 0.3
 
@@ -30,8 +39,9 @@ def make_parameters(
     """Sampling parameters from what is given here and, for the rest, the recipe's defaults.
 
     Stage lengths of the recipe belong to the recipe's number of steps and are scaled to `steps`. Its grid, if that has
-    fewer steps than are given here, is left out, and so is its score "change" with a single large step. Stage lengths
-    given here end its adaptive switching, which would find them itself.
+    fewer steps than are given here, is left out, and so are its score "change" with a single large step, and what it
+    says of held tokens where none are held. Stage lengths given here end its adaptive switching, which would find them
+    itself.
 
     Raises:
         HybridStitchError: an unknown method, a setting that this method does not have, or a value out of range.
@@ -56,6 +66,8 @@ def make_parameters(
     large, hybrid = (steps, 0) if adaptive != OFF else _stage_lengths(method, recipe, chosen, given)
     if "score" not in given and large < 2:
         chosen["score"] = Score.GAP  # the other one compares two large steps
+    if chosen["sketch"] != Sketch.HELD:
+        chosen |= {name: SETTINGS[name].default for name in OF_HELD_TOKENS if name not in given}
     return SamplingParameters(
         method=method,  # type: ignore[arg-type]
         schedule=Schedule(
@@ -72,6 +84,8 @@ def make_parameters(
         residual=None if chosen["residual"] == OFF else chosen["residual"],
         adaptive=None if adaptive == OFF else adaptive,
         sketch=Sketch(chosen["sketch"]),
+        extrapolate=chosen["extrapolate"],
+        correct=Switch(chosen["correct"]),
     )
 
 
