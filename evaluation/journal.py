@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,13 +10,15 @@ from typing import Any
 
 from hybridstitch.method.errors import HybridStitchError
 
+from .json_lines import Line, add_line, drop_cut_line, read_lines
+
 
 @dataclass
 class Journal:
     """Lines of a file. What is added is on the disk before the next thing is drawn."""
 
     path: Path
-    lines: dict[tuple[str, str, int], dict[str, Any]] = field(default_factory=dict)
+    lines: dict[tuple[str, str, int], Line] = field(default_factory=dict)
 
     @classmethod
     def open(cls, path: Path, facts: Mapping[str, Any], *, resume: bool) -> Journal:
@@ -38,41 +39,31 @@ class Journal:
         try:
             if not path.exists():
                 path.write_text(json.dumps(head) + "\n", encoding="utf-8")
-            text = path.read_text(encoding="utf-8")
-        except OSError as error:
-            raise HybridStitchError(f"{path} cannot be used: {error.strerror}") from None
-        except UnicodeDecodeError:
-            raise HybridStitchError(f"{path} is no file that tune wrote") from None
-        whole = text[: text.rfind("\n") + 1]  # without a line that a crash cut short
-        try:
-            first, *rest = map(json.loads, whole.splitlines())
+            first, *rest = read_lines(path)
             before = first["search"]
             lines = {(line["what"], line["name"], line["case"]): line for line in rest}
+        except OSError as error:
+            raise HybridStitchError(f"{path} cannot be used: {error.strerror}") from None
         except (ValueError, KeyError, TypeError):
             raise HybridStitchError(f"{path} is no file that tune wrote") from None
         for name, now in head["search"].items():
             if before.get(name) != now:
                 told = f"{before.get(name)!s:.80}, now {now!s:.80}"
                 raise HybridStitchError(f"{path} was drawn with another {name}: {told}; leave out --resume")
-        if whole != text:
-            os.truncate(path, len(whole.encode()))
+        drop_cut_line(path)
         return cls(path, lines)
 
-    def find(self, what: str, name: str, case: int) -> dict[str, Any] | None:
+    def find(self, what: str, name: str, case: int) -> Line | None:
         """A line, if it was drawn before."""
         return self.lines.get((what, name, case))
 
-    def add(self, what: str, name: str, case: int, **values: float) -> dict[str, Any]:
+    def add(self, what: str, name: str, case: int, **values: float) -> Line:
         """Write a line.
 
         Raises:
             HybridStitchError: it cannot be written.
         """
         line = {"what": what, "name": name, "case": case, **values}
-        try:
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
-        except OSError as error:
-            raise HybridStitchError(f"{self.path} cannot be written: {error.strerror}") from None
+        add_line(self.path, line)
         self.lines[what, name, case] = line
         return line

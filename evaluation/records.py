@@ -12,9 +12,10 @@ from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.runtime.pipeline import HybridStitch
 
 from .cases import Case
+from .json_lines import Line, add_line, drop_cut_line, read_lines
 from .variants import Variant
 
-Record = Mapping[str, Any]
+Record = Line
 
 
 class Records:
@@ -28,18 +29,11 @@ class Records:
     def __init__(self, path: Path, pipe: HybridStitch) -> None:
         engines = {name: engine.manifest.key for name, engine in pipe.engines.items()}
         self.path, self._pipe, self._common = path, pipe, {"backend": pipe.backend, "engines": engines}
-        self._lines: dict[str, Record] = {}
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("a+", encoding="utf-8") as file:
-                file.seek(0)
-                text = file.read()
-                whole = text[: text.rfind("\n") + 1]
-                if whole != text:
-                    file.truncate(len(whole.encode()))
-            for line in whole.splitlines():
-                record = json.loads(line)
-                self._lines[record["key"]] = record
+            path.touch()
+            self._lines = {line["key"]: line for line in read_lines(path)}
+            drop_cut_line(path)
         except OSError as error:
             raise HybridStitchError(f"cannot write {path}: {error.strerror}") from None
         except (ValueError, KeyError, TypeError):
@@ -59,11 +53,7 @@ class Records:
         return self._lines[name]["fact"]
 
     def _append(self, record: Record) -> None:
-        try:
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(record) + "\n")
-        except OSError as error:
-            raise HybridStitchError(f"cannot write {self.path}: {error.strerror}") from None
+        add_line(self.path, record)
         self._lines[record["key"]] = record
 
     def _key(self, variant: Variant, case: Case) -> str:

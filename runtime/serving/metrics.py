@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
+
+from hybridstitch.runtime.request import Request
+
+from .contract import Draws
+from .observer import Observer
 
 
 @dataclass(frozen=True)
@@ -37,3 +44,35 @@ STAGE = Metric(
 )
 BATCH = Metric("hybridstitch_batch_pictures", "histogram", "pictures drawn together", buckets=(1, 2, 4, 8, 16, 32, 64))
 METRICS = (READY, RUNNING, WAITING, REFUSED, FAILED, LATENCY, STAGE, BATCH)
+
+
+def gauges(service: Draws) -> dict[Metric, Callable[[], float]]:
+    """What reads each gauge of a service."""
+    return {
+        READY: lambda: service.ready,
+        RUNNING: lambda: service.running,
+        WAITING: lambda: service.waiting,
+    }
+
+
+class MetricsObserver(Observer, ABC):
+    """Turns what a service tells into values of metrics; a front says where they go."""
+
+    @abstractmethod
+    def note(self, metric: Metric, value: float, label: str = "") -> None:
+        """Add to a counter, or observe in a histogram. label: the value of the metric's label, if it has one."""
+
+    def refused(self, kind: str) -> None:
+        self.note(REFUSED, 1, kind)
+
+    def began(self, batch_size: int) -> None:
+        self.note(BATCH, batch_size)
+
+    def stage(self, name: str, seconds: float) -> None:
+        self.note(STAGE, seconds, name)
+
+    def finished(self, request: Request, seconds: float) -> None:
+        self.note(LATENCY, seconds)
+
+    def failed(self, request: Request, kind: str) -> None:
+        self.note(FAILED, 1, kind)

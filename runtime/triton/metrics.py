@@ -5,26 +5,14 @@ from __future__ import annotations
 import logging
 import queue
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import triton_python_backend_utils as pb_utils  # pyright: ignore[reportMissingImports]  # the server has it
 
 from hybridstitch.runtime.request import Request
 from hybridstitch.runtime.serving.contract import Draws
-from hybridstitch.runtime.serving.metrics import (
-    BATCH,
-    FAILED,
-    LATENCY,
-    METRICS,
-    READY,
-    REFUSED,
-    RUNNING,
-    STAGE,
-    WAITING,
-    Metric,
-)
-from hybridstitch.runtime.serving.observer import Observer
+from hybridstitch.runtime.serving.metrics import METRICS, WAITING, Metric, MetricsObserver, gauges
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +20,7 @@ REFRESH = 1.0
 """Seconds between two looks at the gauges while nothing else is counted."""
 
 
-class TritonMetrics(Observer):
+class TritonMetrics(MetricsObserver):
     """Counts what a service tells.
 
     One thread makes every call to the server: each of them waits for it, and two calls on one metric at a time would
@@ -45,18 +33,14 @@ class TritonMetrics(Observer):
             labels: of every series; they tell this instance of a model from all others.
         """
         self._labels = dict(labels)
-        self._gauges: dict[Metric, Callable[[], float]] = {
-            READY: lambda: service.ready,
-            RUNNING: lambda: service.running,
-            WAITING: lambda: service.waiting,
-        }
+        self._gauges = gauges(service)
         self._shown: dict[Metric, float] = {}
         self._families = {metric: _family(metric) for metric in METRICS}
         self._series: dict[tuple[Metric, str], Any] = {}
         for metric in METRICS:
             if not metric.labels:
                 self._of(metric)
-        self._told: queue.SimpleQueue[tuple[Metric, str, float] | None] = queue.SimpleQueue()
+        self._told: queue.SimpleQueue[tuple[Metric, float, str] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._count, name="metrics", daemon=True)
         self._thread.start()
         service.observer = self
@@ -69,22 +53,10 @@ class TritonMetrics(Observer):
         self._families.clear()
 
     def queued(self, request: Request) -> None:
-        self._told.put((WAITING, "", 0))
+        self._told.put((WAITING, 0, ""))
 
-    def refused(self, kind: str) -> None:
-        self._told.put((REFUSED, kind, 1))
-
-    def began(self, batch_size: int) -> None:
-        self._told.put((BATCH, "", batch_size))
-
-    def stage(self, name: str, seconds: float) -> None:
-        self._told.put((STAGE, name, seconds))
-
-    def finished(self, request: Request, seconds: float) -> None:
-        self._told.put((LATENCY, "", seconds))
-
-    def failed(self, request: Request, kind: str) -> None:
-        self._told.put((FAILED, kind, 1))
+    def note(self, metric: Metric, value: float, label: str = "") -> None:
+        self._told.put((metric, value, label))
 
     def _count(self) -> None:
         while True:
@@ -99,7 +71,7 @@ class TritonMetrics(Observer):
                 logger.exception("a metric was not counted")
             self._refresh()
 
-    def _add(self, metric: Metric, label: str, value: float) -> None:
+    def _add(self, metric: Metric, value: float, label: str) -> None:
         if metric.kind == "counter":
             self._of(metric, label).increment(value)
         elif metric.kind == "histogram":
