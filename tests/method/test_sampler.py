@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from small_pair import SmallPair
 
+from hybridstitch.method.program import make_program
 from hybridstitch.method.sampler import Sampler
 from hybridstitch.method.sigmas import levels
 from hybridstitch.pairs.parameters import make_parameters
@@ -27,10 +28,10 @@ class Recorded:
 
 
 def calls(method: str, **settings) -> list[str]:
-    workspace = SmallPair().workspace(masked=8)
+    parameters = make_parameters(Recipe.load("demo"), method, steps=7, **settings)
+    workspace = SmallPair().workspace(masked=8, program=make_program(parameters))
     workspace.state.exponent.fill_(3)
     recorded: Any = Recorded(EngineModels(workspace))
-    parameters = make_parameters(Recipe.load("demo"), method, steps=7, **settings)
     sigmas = torch.linspace(1, 0, 8)
     for _ in Sampler(recorded, workspace.state, levels(sigmas, sigmas[:-1] * 1000), parameters):
         pass
@@ -55,3 +56,10 @@ def test_held_tokens_need_the_small_model_for_the_steps_alone_that_it_draws():
     expected = ["large"] * 2 + ["freeze"] + ["masked"] * 3 + ["small"] * 2
     settings = {"refresh_every": 0, "score": "change", "sketch": "held", "residual": "off"}
     assert calls("hybrid", large_steps=2, hybrid_steps=3, **settings) == expected
+
+
+def test_keys_and_values_are_kept_for_the_full_step_after_which_they_move_on_with_each_held_step():
+    settings = {"refresh_every": 2, "score": "change", "sketch": "held", "residual": "off", "extrapolate": 0.5}
+    held = ["masked", "move", "masked"]
+    expected = ["large", "keep", "large", "freeze", *held, "keep", "large", "freeze", *held]
+    assert calls("hybrid", large_steps=2, hybrid_steps=5, **settings) == expected

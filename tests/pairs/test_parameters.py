@@ -61,6 +61,18 @@ def test_a_recipes_score_that_one_large_step_cannot_have_is_left_out_and_a_runs_
         make_parameters(held_in_12_steps(), large_steps=1, score="change")
 
 
+def test_what_a_recipe_says_of_held_tokens_is_left_out_where_none_are_held_and_a_runs_own_is_refused():
+    recipe = held_in_12_steps()
+    recipe.methods["hybrid"] |= {"extrapolate": 0.5, "correct": "on"}
+    held, sketched = make_parameters(recipe), make_parameters(recipe, sketch="small")
+    assert (held.extrapolate, held.correct) == (0.5, "on")
+    assert (sketched.extrapolate, sketched.correct) == (0.0, "off")
+    with pytest.raises(HybridStitchError, match="extrapolate concerns held tokens: it needs sketch 'held'"):
+        make_parameters(recipe, sketch="small", extrapolate=0.5)
+    with pytest.raises(HybridStitchError, match="unknown correct 'true'; known: on, off"):
+        make_parameters(recipe, correct="true")
+
+
 @pytest.mark.parametrize("steps", [1, 2, 3, 5])
 def test_defaults_fit_any_number_of_steps(steps):
     for method in ("hybrid", "large", "small", "srdiffusion", "t-stitch"):

@@ -23,6 +23,10 @@ HYBRID = {"steps": 7, "large_steps": 2, "hybrid_steps": 3, "score": "gap", "sket
 HYBRID |= {"refresh_every": 0, "grid": 0}
 
 
+MOVING = {"steps": 7, "large_steps": 2, "hybrid_steps": 5, "score": "change", "sketch": "held", "residual": "off"}
+MOVING |= {"refresh_every": 2, "grid": 0, "extrapolate": 0.5, "correct": "on"}  # full 0, 1, 4; held 2, 3, 5, 6
+
+
 def drawn(pipe, batch):
     with pipe.drawing(batch) as drawing:
         for _ in drawing:
@@ -76,6 +80,21 @@ def test_another_mask_ratio_makes_what_depends_on_the_mask_and_nothing_else(pipe
     assert counted == [("large", 128)]
     assert pieces(pipe).items() >= before.items()
     assert pieces(pipe).keys() - before.keys() == {("128x128", "masked", 128)}
+
+
+def test_tokens_that_move_on_need_two_pieces_more_and_the_others_none(pipe):
+    pipe._kept.clear()
+    settings = {**MOVING, "extrapolate": 0.0, "correct": "off"}
+    drawn(pipe, pipe.resolve(PROMPTS[:1], **settings))
+    assert {key.kind for key in pipe._kept} == {"base", "full", "masked"}
+    before = pieces(pipe)
+    drawn(pipe, pipe.resolve(PROMPTS[:1], **MOVING))
+    assert pieces(pipe).items() >= before.items()
+    assert {key.kind for key in pipe._kept} == {"base", "full", "masked", "trend", "earlier"}
+    pipe._kept.clear()
+    drawn(pipe, pipe.resolve(PROMPTS[:1], **{**MOVING, "extrapolate": 0.0}))
+    assert {key.kind for key in pipe._kept} == {"base", "full", "masked", "trend"}
+    pipe._kept.clear()
 
 
 def test_all_mask_ratios_share_one_set_of_fresh_keys_and_values(pipe):
@@ -163,8 +182,9 @@ def test_a_batch_that_does_not_fit_at_all_is_refused_in_one_line(pipe, monkeypat
         drawn(pipe, pipe.resolve(PROMPTS[:1], **HYBRID))
 
 
-def test_a_run_is_cancelled_between_two_steps_and_the_next_is_as_it_would_be(pipe):
-    batch = pipe.resolve(PROMPTS[:2], seed=3, **HYBRID)
+@pytest.mark.parametrize("settings", [HYBRID, MOVING])
+def test_a_run_is_cancelled_between_two_steps_and_the_next_is_as_it_would_be(pipe, settings):
+    batch = pipe.resolve(PROMPTS[:2], seed=3, **settings)
     expected = [outcome.image.tobytes() for outcome in drawn(pipe, batch)]
     with pipe.drawing(batch) as drawing:
         for step in drawing:
@@ -246,6 +266,9 @@ def test_what_shares_a_batch_is_decided_by_everything_but_prompt_seed_guidance_a
         {"score": "change"},
         {"residual": "off"},
         {"sketch": "held"},
+        {"sketch": "held", "extrapolate": 0.5},
+        {"sketch": "held", "hybrid_steps": 5, "refresh_every": 1},
+        {"sketch": "held", "hybrid_steps": 5, "refresh_every": 1, "correct": "on"},
         {"grid": 28},
     ]
     assert [key(**settings) for settings in alike] == [own] * len(alike)

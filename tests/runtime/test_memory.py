@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import nullcontext
 from dataclasses import replace
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -16,8 +17,9 @@ from hybridstitch.engines.executors import tensorrt_engine
 from hybridstitch.engines.executors.tensorrt_engine import TensorRTEngine
 from hybridstitch.engines.store.folder import Store
 from hybridstitch.method.guidance import halves
+from hybridstitch.method.program import make_program
 from hybridstitch.method.size import Size
-from hybridstitch.method.state import STATE
+from hybridstitch.method.state import STATE, TREND
 from hybridstitch.pairs.parameters import make_parameters
 from hybridstitch.runtime.memory import predict
 from hybridstitch.runtime.workspace import Shape, Workspace
@@ -44,11 +46,25 @@ def engine(manifests, tmp_path, monkeypatch):
     return TensorRTEngine(manifests["large"], tmp_path / "plan", device=torch.device("cpu"))
 
 
-@pytest.mark.parametrize("method", ["large", "small", "hybrid", "srdiffusion", "t-stitch"])
+MOVING: dict[str, Any] = {
+    "large_steps": 2,
+    "hybrid_steps": 4,
+    "refresh_every": 1,
+    "score": "change",
+    "sketch": "held",
+    "extrapolate": 0.5,
+    "correct": "on",
+}
+
+
+@pytest.mark.parametrize(
+    ("method", "settings"),
+    [("large", {}), ("small", {}), ("hybrid", {}), ("hybrid", MOVING), ("srdiffusion", {}), ("t-stitch", {})],
+)
 @pytest.mark.parametrize("guidance", [1.0, 4.0])
-def test_the_tensors_of_a_run_are_those_that_were_predicted(manifests, engine, method, guidance):
+def test_the_tensors_of_a_run_are_those_that_were_predicted(manifests, engine, method, settings, guidance):
     recipe = make_recipe()
-    parameters = make_parameters(recipe, method, steps=6, guidance=guidance)
+    parameters = make_parameters(recipe, method, steps=6, guidance=guidance, **settings)
     masked = parameters.masked_tokens(TOKENS, recipe.profiles.token_bucket)
     session = engine.session()
     workspace = Workspace(
@@ -58,13 +74,31 @@ def test_the_tensors_of_a_run_are_those_that_were_predicted(manifests, engine, m
             "vae_decoder": FunctionEngine(manifests["vae_decoder"], dict),
         },
         lambda: {name: torch.randn(TOKENS, 4) for name in ("large", "small")},
-        Shape(Size.parse("32x32"), BATCH, BATCH * halves(guidance), masked),
+        Shape.of(Size.parse("32x32"), BATCH, BATCH * halves(guidance), masked, make_program(parameters)),
     )
     predicted = predict(manifests, recipe, parameters, Size.parse("32x32"), BATCH)
-    keys = [*workspace.fresh.values(), *workspace.frozen.values(), *session._spare.values()]
+    moving = workspace.earlier.values()
+    keys = [*workspace.fresh.values(), *workspace.frozen.values(), *moving, *session._spare.values()]
     assert predicted.keys_values == sum(tensor.nbytes for tensor in keys) > 0
     others = [*(getattr(workspace.state, name) for name in STATE), *workspace.sides.values()]
+    others += [getattr(workspace.state.trend, name) for name in TREND if workspace.state.trend]
+    assert bool(moving) == bool(workspace.state.trend) == bool(settings)
     assert predicted.latents == sum(tensor.nbytes for tensor in others) > 0
+
+
+def test_keys_and_values_that_move_on_take_no_more_than_those_of_two_full_steps_and_one_tensor(manifests):
+    def bytes_of(**settings: Any) -> int:
+        parameters = make_parameters(make_recipe(), "hybrid", steps=6, guidance=1.0, **{**MOVING, **settings})
+        return predict(manifests, make_recipe(), parameters, Size.parse("32x32"), BATCH).keys_values
+
+    unmoved = bytes_of(extrapolate=0.0)
+    assert unmoved == bytes_of(extrapolate=0.0, correct="off")
+    geometry = manifests["large"].geometry
+    tensor = BATCH * geometry.heads * TOKENS * geometry.head_dim * 4
+    masked = make_parameters(make_recipe(), "hybrid", steps=6, **MOVING).masked_tokens(TOKENS, 8)
+    for ratio, count in ((0.0, None), (1.0, None), (MOVING.get("mask_ratio"), masked)):
+        extra = bytes_of(mask_ratio=ratio) - bytes_of(mask_ratio=ratio, extrapolate=0.0)
+        assert extra == (0 if count is None else tensor + 2 * ATTENTIONS * tensor * count // TOKENS)
 
 
 class Moves(TorchFunctionMode):

@@ -54,7 +54,15 @@ def test_a_run_goes_through_three_stages(pipe):
 
 @pytest.mark.parametrize(
     "settings",
-    [{}, {"residual": "off"}, {"refresh_every": 1}, {"score": "change"}, {"guidance": 1}, {"sketch": "held"}],
+    [
+        {},
+        {"residual": "off"},
+        {"refresh_every": 1},
+        {"score": "change"},
+        {"guidance": 1},
+        {"sketch": "held"},
+        {"sketch": "held", "hybrid_steps": 4, "refresh_every": 1, "extrapolate": 0.5, "correct": "on"},
+    ],
 )
 def test_the_same_seed_gives_the_same_picture_alone_or_in_a_batch(pipe, settings):
     together = pipe(PROMPTS, seed=20, **{**QUICK, **settings})  # five prompts: a batch of four and one of one
