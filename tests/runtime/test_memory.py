@@ -22,7 +22,7 @@ from hybridstitch.method.size import Size
 from hybridstitch.method.state import STATE, TREND
 from hybridstitch.pairs.parameters import make_parameters
 from hybridstitch.runtime.memory import predict
-from hybridstitch.runtime.workspace import Shape, Workspace
+from hybridstitch.runtime.workspace import Shape, Specification, Workspace, specification
 from tests.engines import fake_tensorrt
 from tests.engines.handmade import make_recipe
 
@@ -87,18 +87,17 @@ def test_the_tensors_of_a_run_are_those_that_were_predicted(manifests, engine, m
 
 
 def test_keys_and_values_that_move_on_take_no_more_than_those_of_two_full_steps_and_one_tensor(manifests):
-    def bytes_of(**settings: Any) -> int:
+    def needed(**settings: Any) -> Specification:
         parameters = make_parameters(make_recipe(), "hybrid", steps=6, guidance=1.0, **{**MOVING, **settings})
-        return predict(manifests, make_recipe(), parameters, Size.parse("32x32"), BATCH).keys_values
+        masked = parameters.masked_tokens(TOKENS, make_recipe().profiles.token_bucket)
+        return specification(manifests, Shape.of(Size.parse("32x32"), BATCH, BATCH, masked, make_program(parameters)))
 
-    unmoved = bytes_of(extrapolate=0.0)
-    assert unmoved == bytes_of(extrapolate=0.0, correct="off")
-    geometry = manifests["large"].geometry
-    tensor = BATCH * geometry.heads * TOKENS * geometry.head_dim * 4
-    masked = make_parameters(make_recipe(), "hybrid", steps=6, **MOVING).masked_tokens(TOKENS, 8)
-    for ratio, count in ((0.0, None), (1.0, None), (MOVING.get("mask_ratio"), masked)):
-        extra = bytes_of(mask_ratio=ratio) - bytes_of(mask_ratio=ratio, extrapolate=0.0)
-        assert extra == (0 if count is None else tensor + 2 * ATTENTIONS * tensor * count // TOKENS)
+    found = needed(mask_ratio=0.4)
+    assert found.keys_values == 2 * found.fresh_bytes + found.earlier["moved"].bytes
+    for settings in ({"mask_ratio": 0.0}, {"mask_ratio": 1.0}, {"extrapolate": 0.0}):  # there is nothing to move
+        assert needed(**settings).earlier_bytes == 0
+    assert needed(extrapolate=0.0).trend_bytes > 0
+    assert needed(extrapolate=0.0, correct="off").trend_bytes == 0
 
 
 class Moves(TorchFunctionMode):
