@@ -15,14 +15,15 @@ from pydantic import ConfigDict, ValidationError, create_model
 from torch import Tensor
 
 from hybridstitch.method.errors import HybridStitchError
-from hybridstitch.method.settings import SETTINGS, Method
+from hybridstitch.method.settings import LATER, SETTINGS, Method
 from hybridstitch.pairs.recipe import first_problem
 
 METADATA_KEY = "hybridstitch"
 
 
 _SETTINGS: dict[str, Any] = {
-    name: (setting.kind | None if setting.off else setting.kind, ...) for name, setting in SETTINGS.items()
+    name: (setting.kind | None if setting.off else setting.kind, LATER.get(name, ...))
+    for name, setting in SETTINGS.items()
 }
 _Made = create_model(
     "_Made",

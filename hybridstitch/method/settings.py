@@ -211,6 +211,9 @@ def _read() -> dict[str, Setting]:
 SETTINGS: dict[str, Setting] = _read()
 """Every setting by its name."""
 
+LATER = {name: SETTINGS[name].default for name in ("extrapolate", "correct")}
+"""What settings were, before there were any, in the pictures and reports that do not name them."""
+
 
 def find_setting(name: str) -> Setting:
     """The setting of that name.
@@ -245,6 +248,7 @@ def settings_from(report: Mapping[str, Any]) -> SamplingSettings:
     Raises:
         KeyError: what is given is no such report.
     """
+    report = {**LATER, **report}
     own = {name: report[name] for name in settings_of_method(report["method"])}
     own = {name: OFF if value is None and SETTINGS[name].off else value for name, value in own.items()}
     if "adaptive" in own:

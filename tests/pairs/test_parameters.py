@@ -5,7 +5,7 @@ import pytest
 from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.method.parameters import Score
 from hybridstitch.method.schedule import Stage
-from hybridstitch.method.settings import METHODS, settings_from
+from hybridstitch.method.settings import LATER, METHODS, settings_from
 from hybridstitch.pairs.parameters import make_parameters
 from hybridstitch.pairs.recipe import Recipe
 
@@ -71,6 +71,15 @@ def test_what_a_recipe_says_of_held_tokens_is_left_out_where_none_are_held_and_a
         make_parameters(recipe, sketch="small", extrapolate=0.5)
     with pytest.raises(HybridStitchError, match="unknown correct 'true'; known: on, off"):
         make_parameters(recipe, correct="true")
+
+
+def test_a_report_from_before_a_setting_existed_makes_the_parameters_without_it():
+    parameters = make_parameters(DEMO, "hybrid")
+    report = {name: value for name, value in parameters.as_dict().items() if name not in LATER}
+    assert make_parameters(DEMO, **settings_from(report)) == parameters
+    del report["steps"]
+    with pytest.raises(KeyError, match="steps"):
+        settings_from(report)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3, 5])
