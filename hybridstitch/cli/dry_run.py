@@ -17,7 +17,7 @@ from hybridstitch.engines.open import FoundPair, find_engines
 from hybridstitch.evaluation.program_cost import step_shares
 from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.method.numbers import whole_seed
-from hybridstitch.method.program import StepSpec
+from hybridstitch.method.program import Kind, StepSpec
 from hybridstitch.pairs.recipe import Recipe
 from hybridstitch.runtime.memory import Memory, free_bytes, predict
 from hybridstitch.runtime.request import Request, Requests
@@ -121,6 +121,12 @@ def _then(step: StepSpec) -> str:
         words.append("measure the residual")
     if step.score is not None:
         words.append(f"new mask by {step.score}")
+    if step.kind is Kind.FULL and step.correct:
+        words.append("correct held tokens")
+    if step.kind is Kind.HELD and step.extrapolate:
+        words.append(f"held tokens move on by {step.extrapolate:g}")
+    if step.remember:
+        words.append("remember the velocity")
     return ", ".join(words) or "-"
 
 

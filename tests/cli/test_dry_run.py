@@ -70,6 +70,17 @@ def test_steps_that_are_alike_share_a_row_for_people(dry):
     assert "it fits" in out
 
 
+def test_a_dry_run_says_where_held_tokens_move_on_and_are_corrected_and_counts_the_memory_that_it_takes(dry):
+    held = [*THREE_STAGES, "--sketch", "held", "--score", "change", "--json"]
+    moving = [*held, "--extrapolate", "0.5", "--correct", "on"]
+    _, out, _ = dry(*(word for word in moving if word != "--json"))
+    assert "held tokens move on by 0.5" in out
+    assert "correct held tokens" in " ".join(out.split())
+    before, after = (json.loads(dry(*settings)[1])["memory"] for settings in (held, moving))
+    assert after["keys_values"] > before["keys_values"]
+    assert after["latents"] > before["latents"]
+
+
 def test_several_prompts_are_told_in_the_batches_that_they_would_be_drawn_in(dry):
     code, out, _ = dry("--json", *(["--prompt", STAR] * 4))
     assert code == 0
