@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+import training.judge
 from hybridstitch.evaluation.judge import (
     ARRANGEMENTS,
     ATTRIBUTES,
@@ -16,6 +17,7 @@ from hybridstitch.evaluation.judge import (
     targets,
 )
 from hybridstitch.evaluation.world.scenes import Scene, read_caption, render, sample_scene
+from training.judge import accuracy_on_true_pictures as accuracy_on
 from training.judge import train_judge
 
 
@@ -79,8 +81,13 @@ def test_what_lies_above_is_not_asked_of_objects_side_by_side():
     assert (beside["shape"][0, :2] >= 0).all()
 
 
-def test_a_judge_learns_and_comes_back_from_its_file(tmp_path):
-    judge = train_judge(tmp_path, 128, 0, torch.device("cpu"))
+def test_a_judge_learns_and_comes_back_from_its_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(training.judge, "BATCH", 4)
+    monkeypatch.setattr(training.judge, "accuracy_on_true_pictures", lambda judge, _: accuracy_on(judge, 4))
+    torch.manual_seed(0)
+    untrained = Judge().state_dict()
+    judge = train_judge(tmp_path, 8, 0, torch.device("cpu"))
+    assert any(not torch.equal(value, untrained[name]) for name, value in judge.named_parameters())
     again = load_judge(tmp_path / "judge.safetensors")
     pictures = render([sample_scene(seed) for seed in range(2)])
     for name, values in judge.eval()(pictures).items():
