@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,10 @@ from hybridstitch.engines.builders.pair import build_pair
 from hybridstitch.evaluation import bench as benches
 from hybridstitch.evaluation.bench_report import BenchReport
 from hybridstitch.evaluation.cases import DEMO_CASES
+from hybridstitch.export import write
 from hybridstitch.export.pair import export_pair
+from hybridstitch.models.components import clip_text_encoder, text_shape, transformer, vae_decoder, vae_factor
+from hybridstitch.models.dtypes import BY_NAME
 from hybridstitch.pairs.recipe import Recipe
 from hybridstitch.runtime.pipeline import HybridStitch
 from hybridstitch.verify.pair import verify_pair
@@ -22,6 +26,7 @@ from hybridstitch.verify.report import Report
 
 from .engines.handmade import make_recipe, write_export
 from .function_engine import Tampered
+from .traced_once import traced_once
 
 # A shell that starts a command in the background has it ignore Ctrl-C, and its children with it: the tests of
 # cancelling would then wait for a signal that never arrives.
@@ -52,6 +57,14 @@ def this_run(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session", autouse=True)
+def graphs_are_traced_once(this_run) -> Iterator[None]:
+    """Whatever test exports a component, its graph is traced by the first process that needs it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(write, "trace", traced_once(write.trace, this_run / "traced"))
+        yield
+
+
 @pytest.fixture(scope="session")
 def shared(this_run) -> Path:
     """Where the demo pair is built: a folder of this run, or HYBRIDSTITCH_TEST_DEMO, in which the next run finds it."""
@@ -63,9 +76,27 @@ def shared(this_run) -> Path:
 @pytest.fixture(scope="session")
 def demo_onnx(shared) -> Path:
     """The demo pair as ONNX: exported by the first process that asks, found unchanged by the others."""
+    recipe = Recipe.load("demo")
+    if not (shared / "onnx").exists():
+        _trace(recipe)
     with FileLock(shared / "onnx.lock"):
-        export_pair(Recipe.load("demo"), shared / "onnx")
+        export_pair(recipe, shared / "onnx")
     return shared / "onnx"
+
+
+def _trace(recipe: Recipe) -> None:
+    """Trace its components, every second process from the end on, so that two that wait for them share the work."""
+    large, small = recipe.checkpoint("large"), recipe.checkpoint("small")
+    text, dtype = text_shape(large, recipe.max_sequence_length), BY_NAME[recipe.dtype].torch
+    components = [
+        transformer(large, "large", text, dtype, keeps_keys=True),
+        *(clip_text_encoder(large, name, text, dtype) for name in ("text_encoder", "text_encoder_2")),
+        vae_decoder(large, dtype),
+        transformer(small, "small", text, dtype, keeps_keys=False, factor=vae_factor(large)),
+    ]
+    odd = os.environ.get("PYTEST_XDIST_WORKER", "gw0")[-1] in "13579"
+    for component in reversed(components) if odd else components:
+        write.trace(component)
 
 
 @pytest.fixture(scope="session")
