@@ -34,14 +34,14 @@ run: engines  ## draw PROMPT with SEED into OUT (out/): the picture, its mask, a
 	$(BIN)/hybridstitch-trt run --pair "$(PAIR)" --backend $(BACKEND) --prompt "$$PROMPT" --seed $(SEED) --save-mask --out "$(OUT)"
 
 cpp: $(READY)  ## build the C++ library and its example server in build/cpp (needs cmake, a compiler, cpp-httplib)
-	cmake -S runtime/cpp -B build/cpp -DHYBRIDSTITCH_EXAMPLE=ON -DPython3_EXECUTABLE="$(CURDIR)/$(BIN)/python"
+	cmake -S serving/cpp -B build/cpp -DHYBRIDSTITCH_EXAMPLE=ON -DPython3_EXECUTABLE="$(CURDIR)/$(BIN)/python"
 	cmake --build build/cpp
 
 serve: engines  ## draw over HTTP: a page and OpenAI's images API on http://127.0.0.1:8000
 	$(BIN)/hybridstitch-trt serve --pair "$(PAIR)" --backend $(BACKEND)
 
 triton-server: $(READY)  ## a Triton server for the tests, in build/triton (60 MB from the package index)
-	test -e build/triton/model/ready || tests/runtime/triton/install_server.sh "$(CURDIR)/$(BIN)/python" "$(CURDIR)/build/triton"
+	test -e build/triton/model/ready || tests/serving/triton/install_server.sh "$(CURDIR)/$(BIN)/python" "$(CURDIR)/build/triton"
 
 train: $(READY)  ## train the demo pair from nothing (many hours on a CPU; goes on where it stopped)
 	$(BIN)/python -m training
@@ -54,7 +54,7 @@ test-slow: $(READY)  ## run the tests that take longer
 
 test-ray: $(READY)  ## install Ray (360 MB) into .venv, and run the tests that start one
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[ray]'
-	$(BIN)/python -m pytest -m "ray or not ray" tests/runtime/serving/ray
+	$(BIN)/python -m pytest -m "ray or not ray" tests/serving/ray
 
 bench: engines  ## measure every method beside the large model; kept in benchmarks/results
 	@mkdir -p "$(OUT)"

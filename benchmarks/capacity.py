@@ -22,10 +22,10 @@ from rich.progress import track
 
 from benchmarks.machine import save
 from benchmarks.service_times import Kind, measure
+from hybridstitch.evaluation.capacity.model import predict
+from hybridstitch.evaluation.capacity.service_times import Workload, mixed
+from hybridstitch.evaluation.capacity.simulation import one_run, simulate
 from hybridstitch.evaluation.cases import DEMO_CASES
-from hybridstitch.runtime.serving.capacity import predict
-from hybridstitch.runtime.serving.capacity_simulation import one_run, simulate
-from hybridstitch.runtime.serving.service_times import Workload, mixed
 from hybridstitch.serving import Service
 
 KINDS: dict[str, Kind] = {

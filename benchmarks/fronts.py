@@ -65,7 +65,7 @@ class Embedded:
 
 @dataclass
 class Cpp:
-    """The example server of runtime/cpp."""
+    """The example server of serving/cpp."""
 
     address: str
     process: int

@@ -39,7 +39,7 @@ from rich.console import Console
 from benchmarks.fronts import ROOT, free_port
 from benchmarks.machine import save
 from hybridstitch.cli import main as cli
-from hybridstitch.runtime.triton.probe import draw
+from hybridstitch.serving.triton.probe import draw
 
 PATIENCE = 120.0
 """Seconds within which a front draws again, and a request has its answer, on a slow machine with others on it."""
@@ -146,7 +146,7 @@ def http(engines: Path) -> Iterator[Kept]:
 
 @contextmanager
 def cpp(engines: Path, server: Path = ROOT / "build" / "cpp" / "hybridstitch-server") -> Iterator[Kept]:
-    """The example server of runtime/cpp."""
+    """The example server of serving/cpp."""
     port = free_port()
     command = [server, "--venv", sys.prefix, "--threads", "1", "--engines", engines, "--port", port]
     body = urllib.parse.urlencode({**STAR, "steps": STEPS}).encode()

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hybridstitch.evaluation.machine import circumstances
+from hybridstitch.evaluation.speed.machine import circumstances
 
 RESULTS = Path(__file__).parent / "results"
 

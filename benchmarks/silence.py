@@ -19,7 +19,7 @@ from rich.console import Console
 
 from benchmarks.kills import FRONTS, PATIENCE, Kept, await_ready, parser
 from benchmarks.machine import save
-from hybridstitch.runtime.serving.http.connections import allow_connections
+from hybridstitch.serving.http.connections import allow_connections
 
 SPARE = 200
 """Open files that this process needs besides the connections."""

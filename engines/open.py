@@ -27,7 +27,7 @@ from hybridstitch.pairs.recipe import Recipe
 from .backends import find_backend, find_device, hardware
 from .executors.engine import Engine
 from .executors.split_engine import SplitEngine
-from .lengths import full_lengths
+from .full_lengths import full_lengths
 from .plans import joined, plan_for
 from .profiles import SIZED
 from .store.folder import Store, default_folder

@@ -30,7 +30,7 @@ from hybridstitch.models.weights import StoredTensor
 from .external import place_weights, point
 from .files import whole_folder
 from .fingerprint import digest_text, fingerprint
-from .graph import trace
+from .trace import trace
 
 VERSIONS = {
     name: metadata.version(name)

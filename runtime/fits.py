@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from hybridstitch.engines.lengths import full_lengths
+from hybridstitch.engines.full_lengths import full_lengths
 from hybridstitch.engines.profiles import refusal
 from hybridstitch.engines.store.manifest import Manifest
 from hybridstitch.method.errors import HybridStitchError

@@ -10,10 +10,10 @@ from pathlib import Path
 import torch
 
 from hybridstitch.engines.backends import find_backend
-from hybridstitch.engines.lengths import full_lengths
+from hybridstitch.engines.full_lengths import full_lengths
 from hybridstitch.engines.profiles import resolve
-from hybridstitch.engines.spare import spare_bytes
 from hybridstitch.engines.store.manifest import Manifest
+from hybridstitch.engines.unread_outputs import spare_bytes
 from hybridstitch.method.guidance import halves
 from hybridstitch.method.parameters import SamplingParameters
 from hybridstitch.method.program import make_program

@@ -11,18 +11,18 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from hybridstitch.engines.builders.pair import build_pair
-from hybridstitch.evaluation import bench as benches
-from hybridstitch.evaluation.bench_report import BenchReport
+from hybridstitch.engines.builders.build_pair import build_pair
 from hybridstitch.evaluation.cases import DEMO_CASES
+from hybridstitch.evaluation.speed import bench as benches
+from hybridstitch.evaluation.speed.bench_report import BenchReport
 from hybridstitch.export import write
-from hybridstitch.export.pair import export_pair
+from hybridstitch.export.export_pair import export_pair
 from hybridstitch.models.components import clip_text_encoder, text_shape, transformer, vae_decoder, vae_factor
 from hybridstitch.models.dtypes import BY_NAME
 from hybridstitch.pairs.recipe import Recipe
 from hybridstitch.runtime.pipeline import HybridStitch
-from hybridstitch.verify.pair import verify_pair
 from hybridstitch.verify.report import Report
+from hybridstitch.verify.verify_pair import verify_pair
 
 from .engines.handmade import make_recipe, write_export
 from .function_engine import Tampered

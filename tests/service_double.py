@@ -15,9 +15,9 @@ from hybridstitch.pairs.parameters import make_parameters
 from hybridstitch.pairs.recipe import Recipe
 from hybridstitch.runtime.request import Request
 from hybridstitch.runtime.result import Picture
-from hybridstitch.runtime.serving.errors import Closed, NotDrawn, QueueFull, ServingError
-from hybridstitch.runtime.serving.observer import Observer
-from hybridstitch.runtime.serving.ticket import Ticket
+from hybridstitch.serving.errors import Closed, NotDrawn, QueueFull, ServingError
+from hybridstitch.serving.observer import Observer
+from hybridstitch.serving.ticket import Ticket
 
 ROWS = 16
 

@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks import batches, capacity, machine, picture_hashes, service_times, serving
 from benchmarks.fronts import Wanted
-from hybridstitch.runtime.serving.service_times import read_service_times
+from hybridstitch.evaluation.capacity.service_times import read_service_times
 from hybridstitch.serving import Service, ServiceOptions
 
 

@@ -10,7 +10,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from hybridstitch.cli import main
-from hybridstitch.runtime.serving.http.gate import PROBES
+from hybridstitch.serving.http.gate import PROBES
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "Dockerfile").read_text()

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from benchmarks import figures, measured, tables
-from benchmarks.figures import FIGURES, Figure
+from benchmarks.documents import figures, measured, tables
+from benchmarks.documents.figures import FIGURES, Figure
 
 SCRIPT = """
 import json, pathlib, sys

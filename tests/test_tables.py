@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from benchmarks import measured, tables
+from benchmarks.documents import measured, tables
 
 
 @pytest.fixture

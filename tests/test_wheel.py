@@ -41,9 +41,9 @@ def test_only_one_package_lands_in_site_packages_and_it_carries_the_demo_pair(wh
         "src/runtime.cpp",
         "example/server.cpp",
     ):
-        assert f"hybridstitch/runtime/cpp/{part}" in names
-    page = {path.name for path in (ROOT / "runtime/serving/http/page").iterdir()}
-    assert {f"hybridstitch/runtime/serving/http/page/{name}" for name in page} <= set(names)
+        assert f"hybridstitch/serving/cpp/{part}" in names
+    page = {path.name for path in (ROOT / "serving/http/page").iterdir()}
+    assert {f"hybridstitch/serving/http/page/{name}" for name in page} <= set(names)
     assert wheel.stat().st_size < 24e6
 
 

@@ -11,7 +11,7 @@ import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.transformers.transformer_sd3 import SD3Transformer2DModel
 
-from hybridstitch.evaluation.judge import accuracy_on_true_pictures
+from hybridstitch.evaluation.world.judge import accuracy_on_true_pictures
 from hybridstitch.evaluation.world.scenes import caption, sample_scene
 from training import vae, workers
 from training.diffusion import LARGE, SMALL, Phase, build, spread_positions, train_phase

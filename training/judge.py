@@ -1,4 +1,4 @@
-"""The judge of attributes, trained on true pictures: see hybridstitch.evaluation.judge."""
+"""The judge of attributes, trained on true pictures: see hybridstitch.evaluation.world.judge."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor
 
-from hybridstitch.evaluation.judge import BATCH, Judge, accuracy_on_true_pictures, targets
+from hybridstitch.evaluation.world.judge import BATCH, Judge, accuracy_on_true_pictures, targets
 from hybridstitch.evaluation.world.scenes import render, sample_scene
 from training import workers
 from training.loop import Budget, Optimization, autocast, train

@@ -22,8 +22,8 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from hybridstitch.evaluation.judge import JUDGE, accuracy_on_true_pictures, attribute_accuracy, load_judge
-from hybridstitch.evaluation.machine import circumstances
+from hybridstitch.evaluation.speed.machine import circumstances
+from hybridstitch.evaluation.world.judge import JUDGE, accuracy_on_true_pictures, attribute_accuracy, load_judge
 from hybridstitch.evaluation.world.scenes import Scene, caption, render, sample_scene
 from training.diffusion import merge_zero_tokens
 from training.ship import GUIDANCE, draw

@@ -16,7 +16,7 @@ from hybridstitch.engines.out_of_memory import Allocation, is_out_of_memory
 from hybridstitch.engines.profiles import Profile
 from hybridstitch.engines.store.manifest import Manifest
 
-from .cases import Case
+from .call_cases import Case
 from .compare import CALL_BOUNDS, Bounds, Comparison, compare_outputs, precision
 from .failures import FailedCall, Save, forget
 from .inputs import Material, inputs_for

@@ -24,7 +24,7 @@ from hybridstitch.engines.store.folder import Store
 from hybridstitch.engines.store.manifest import Manifest
 from hybridstitch.method.errors import HybridStitchError
 
-from .cases import Case
+from .call_cases import Case
 from .compare import Bounds
 
 INPUTS, ENGINE, REFERENCE, COMMAND = "inputs.json", "engine_outputs.json", "reference_outputs.json", "command.sh"

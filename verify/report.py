@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from .cases import Case
+from .call_cases import Case
 from .compare import Bounds, Comparison
 from .engine import CaseReport
 from .stages import StageReport

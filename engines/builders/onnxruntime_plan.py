@@ -12,7 +12,7 @@ from hybridstitch.method.errors import HybridStitchError
 
 from ..backends import ONNXRUNTIME_QUIET
 from ..store.disk import no_space
-from .graph import Graph
+from .exported_graph import Graph
 from .interrupt import interruptible
 
 INLINE_BYTES = 1024  # larger tensors go to a file of their own: protobuf ends at 2 GiB

@@ -18,10 +18,10 @@ from onnx import ModelProto, TensorProto, ValueInfoProto, helper, shape_inferenc
 from hybridstitch.method.geometry import Geometry
 from hybridstitch.pairs.recipe import Recipe
 
-from ..lengths import full_lengths
+from ..full_lengths import full_lengths
 from ..profiles import Profile
 from ..store.manifest import Scratch
-from .graph import Graph
+from .exported_graph import Graph
 
 FUSES_ATTENTION = ("tensorrt", "tensorrt_rtx", "torch")
 _IN_PLACE = frozenset(

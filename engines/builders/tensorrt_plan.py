@@ -23,7 +23,7 @@ from ..out_of_memory import OUT_OF_MEMORY
 from ..store.manifest import Manifest
 from ..tensorrt_module import require_tensorrt
 from .child import Ending, run_child
-from .graph import Graph
+from .exported_graph import Graph
 from .options import BuildOptions
 from .tensorrt_job import Job
 

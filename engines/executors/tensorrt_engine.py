@@ -21,9 +21,9 @@ from hybridstitch.method.errors import HybridStitchError
 
 from ..out_of_memory import opening, running
 from ..profiles import best_profile
-from ..spare import spare_bytes, spare_place
 from ..store.manifest import Manifest
 from ..tensorrt_module import make_log, tensorrt_module
+from ..unread_outputs import spare_bytes, spare_place
 from .engine import check_call
 from .scratch_arena import ScratchArena
 

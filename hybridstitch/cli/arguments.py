@@ -14,7 +14,7 @@ from hybridstitch.method.numbers import finite, whole, whole_seed
 from hybridstitch.method.settings import SETTINGS
 from hybridstitch.method.size import Size
 from hybridstitch.pairs.recipe import recipe_names
-from hybridstitch.runtime.serving.options import ServiceOptions
+from hybridstitch.serving.options import ServiceOptions
 
 DEFAULT_PAIR = ServiceOptions.default("pair")
 BACKENDS = ("onnxruntime", "tensorrt", "tensorrt_rtx", "torch")

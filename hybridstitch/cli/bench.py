@@ -100,10 +100,12 @@ def bench(arguments: argparse.Namespace) -> int:
 
     for library in (diffusers, transformers):  # this command has a bar of its own
         library.utils.logging.disable_progress_bar()
-    from hybridstitch.evaluation.bench import RATIOS, BenchOptions
-    from hybridstitch.evaluation.bench import bench as measure  # slow imports, after what can be refused without them
-    from hybridstitch.evaluation.plots.bench import PLOTS, plot_bench
-    from hybridstitch.evaluation.plots.figure import require_matplotlib
+    from hybridstitch.evaluation.figure import require_matplotlib
+    from hybridstitch.evaluation.speed.bench import RATIOS, BenchOptions
+    from hybridstitch.evaluation.speed.bench import (
+        bench as measure,  # slow imports, after what can be refused without them
+    )
+    from hybridstitch.evaluation.speed.plot import PLOTS, plot_bench
     from hybridstitch.runtime.pipeline import HybridStitch
 
     from .bench_tables import print_report

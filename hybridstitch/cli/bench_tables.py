@@ -9,9 +9,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from hybridstitch.evaluation.bench_report import BenchReport, MaskedCall, Row
-from hybridstitch.evaluation.calls import CallTime
-from hybridstitch.evaluation.diffusers_pipeline import Rival
+from hybridstitch.evaluation.speed.bench_report import BenchReport, MaskedCall, Row
+from hybridstitch.evaluation.speed.calls import CallTime
+from hybridstitch.evaluation.speed.diffusers_pipeline import Rival
 
 
 def print_report(report: BenchReport) -> None:

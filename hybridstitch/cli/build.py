@@ -14,7 +14,7 @@ from hybridstitch.method.progress import within
 from hybridstitch.pairs.recipe import Dtype, Recipe
 
 if TYPE_CHECKING:
-    from hybridstitch.export.pair import PairExport
+    from hybridstitch.export.export_pair import PairExport
 
 from .arguments import DEFAULT_PAIR, Parser, add_backend, add_pair, checked, place
 from .progress import showing
@@ -106,8 +106,8 @@ def export(arguments: argparse.Namespace) -> None:
 def build(arguments: argparse.Namespace) -> None:
     """Checkpoint -> ONNX -> engines."""
     from hybridstitch.engines.backends import find_backend
+    from hybridstitch.engines.builders.build_pair import build_pair
     from hybridstitch.engines.builders.options import BuildOptions
-    from hybridstitch.engines.builders.pair import build_pair
 
     recipe = Recipe.load(arguments.pair or DEFAULT_PAIR)
     options = BuildOptions(
@@ -142,7 +142,7 @@ def build(arguments: argparse.Namespace) -> None:
 
 
 def _export(recipe: Recipe, out: Path, dtype: str | None) -> PairExport:
-    from hybridstitch.export.pair import export_pair
+    from hybridstitch.export.export_pair import export_pair
 
     with showing("export", "MB") as show:
         exported = export_pair(recipe, out, dtype=dtype, progress=within(show, "export"))

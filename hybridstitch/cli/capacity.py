@@ -16,8 +16,8 @@ from hybridstitch.method.errors import HybridStitchError
 from .arguments import Parser, add_seed, number_over, place
 
 if TYPE_CHECKING:
-    from hybridstitch.runtime.serving.capacity import Capacity
-    from hybridstitch.runtime.serving.service_times import Workload
+    from hybridstitch.evaluation.capacity.model import Capacity
+    from hybridstitch.evaluation.capacity.service_times import Workload
 
 MEASURED = Path(__file__).parents[2] / "benchmarks" / "results" / "service-times.json"
 """In a checkout; an installed package has none."""
@@ -58,8 +58,8 @@ def add_to(commands: Any) -> None:
 
 def capacity(arguments: argparse.Namespace) -> None:
     """Read, reckon, show."""
-    from hybridstitch.runtime.serving.capacity import plan_capacity
-    from hybridstitch.runtime.serving.service_times import mixed, read_mix, read_service_times
+    from hybridstitch.evaluation.capacity.model import plan_capacity
+    from hybridstitch.evaluation.capacity.service_times import mixed, read_mix, read_service_times
 
     path = Path(arguments.service_times) if arguments.service_times else MEASURED
     if arguments.service_times is None and not path.exists():

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from hybridstitch.engines.backends import find_backend, find_device
 from hybridstitch.engines.open import FoundPair, find_engines
-from hybridstitch.evaluation.program_cost import step_shares
+from hybridstitch.evaluation.cost.program_cost import step_shares
 from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.method.numbers import whole_seed
 from hybridstitch.method.program import Kind, StepSpec

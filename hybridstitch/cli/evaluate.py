@@ -32,7 +32,7 @@ from .run import quiet
 
 if TYPE_CHECKING:
     from hybridstitch.evaluation.cases import Case
-    from hybridstitch.evaluation.eval_report import EvalRow
+    from hybridstitch.evaluation.quality.eval_report import EvalRow
 
 WITH_WORLD = "demo"
 """The pair whose captions and judge come along."""
@@ -83,16 +83,16 @@ def evaluate(arguments: argparse.Namespace) -> None:
     """Check everything, draw what is missing, report."""
     recipe = Recipe.load(arguments.pair or DEFAULT_PAIR)
     quiet()
-    from hybridstitch.evaluation import ablations
-    from hybridstitch.evaluation.eval_report import rows_of
-    from hybridstitch.evaluation.evaluate import evaluate as draw
-    from hybridstitch.evaluation.held_out import Probe, is_trusted
-    from hybridstitch.evaluation.judge import JUDGE
-    from hybridstitch.evaluation.machine import circumstances
-    from hybridstitch.evaluation.plots.figure import require_matplotlib
-    from hybridstitch.evaluation.plots.quality import plot_quality
-    from hybridstitch.evaluation.records import Records
+    from hybridstitch.evaluation.figure import require_matplotlib
+    from hybridstitch.evaluation.quality import ablations
+    from hybridstitch.evaluation.quality.eval_report import rows_of
+    from hybridstitch.evaluation.quality.evaluate import evaluate as draw
+    from hybridstitch.evaluation.quality.held_out import Probe, is_trusted
+    from hybridstitch.evaluation.quality.plot import plot_quality
+    from hybridstitch.evaluation.quality.records import Records
+    from hybridstitch.evaluation.speed.machine import circumstances
     from hybridstitch.evaluation.variants import LARGE
+    from hybridstitch.evaluation.world.judge import JUDGE
     from hybridstitch.models.digests import file_sha256
     from hybridstitch.runtime.pipeline import HybridStitch
 
@@ -177,7 +177,7 @@ def _minutes(value: float) -> float:
 
 def _cases(arguments: argparse.Namespace, recipe: Recipe) -> list[Case]:
     from hybridstitch.evaluation.cases import cases_from_file
-    from hybridstitch.evaluation.held_out import held_out_cases
+    from hybridstitch.evaluation.quality.held_out import held_out_cases
 
     if arguments.prompts is not None:
         return cases_from_file(Path(arguments.prompts))[: arguments.count]

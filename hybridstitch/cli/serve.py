@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.pairs.recipe import Recipe
-from hybridstitch.runtime.serving.options import ServiceOptions
+from hybridstitch.serving.options import ServiceOptions
 
 from .arguments import (
     DEFAULT_PAIR,
@@ -33,8 +33,8 @@ from .build import version
 from .run import quiet
 
 if TYPE_CHECKING:
-    from hybridstitch.runtime.serving.process_exit import OnLost
-    from hybridstitch.runtime.serving.service import Service
+    from hybridstitch.serving.process_exit import OnLost
+    from hybridstitch.serving.service import Service
 
 NEEDED = ("fastapi", "uvicorn", "prometheus_client")
 
@@ -115,13 +115,13 @@ def serve(arguments: argparse.Namespace) -> int | None:
     if arguments.restart:
         return keep_serving(arguments)
     quiet()
-    from hybridstitch.runtime.serving.http.front import Front
-    from hybridstitch.runtime.serving.http.gate import read_keys
-    from hybridstitch.runtime.serving.http.listening import inherited, listen
-    from hybridstitch.runtime.serving.http.logs import log_as_json
-    from hybridstitch.runtime.serving.http.origins import origin
-    from hybridstitch.runtime.serving.http.orphan import end_with_parent
-    from hybridstitch.runtime.serving.http.server import serve as answer
+    from hybridstitch.serving.http.gate import read_keys
+    from hybridstitch.serving.http.listening import inherited, listen
+    from hybridstitch.serving.http.logs import log_as_json
+    from hybridstitch.serving.http.origins import origin
+    from hybridstitch.serving.http.orphan import end_with_parent
+    from hybridstitch.serving.http.server import serve as answer
+    from hybridstitch.serving.http.server_state import ServerState
 
     if arguments.parent_fd is not None:
         end_with_parent(arguments.parent_fd)
@@ -130,16 +130,16 @@ def serve(arguments: argparse.Namespace) -> int | None:
     listening = listen(arguments.host, arguments.port) if arguments.fd is None else inherited(arguments.fd)
     log_as_json()
     options = ServiceOptions.among(vars(arguments))
-    front = Front(recipe, version(), options, log_prompts=arguments.log_prompts)
-    answer(front, partial(_load, options), listening, keys, origins)
+    state = ServerState(recipe, version(), options, log_prompts=arguments.log_prompts)
+    answer(state, partial(_load, options), listening, keys, origins)
     return None
 
 
 def _load(options: ServiceOptions, on_lost: OnLost) -> Service:
     """Load a service. Say first if the engines' threads, as many as there are cores, will wait for others."""
     from hybridstitch.engines.cores import current_load, physical_cores
-    from hybridstitch.runtime.serving.http.logs import log
-    from hybridstitch.runtime.serving.service import Service
+    from hybridstitch.serving.http.logs import log
+    from hybridstitch.serving.service import Service
 
     load = current_load() if options.threads is None and options.backend == "onnxruntime" else None
     if load is not None and (advice := load.advice(physical_cores())):
@@ -149,10 +149,10 @@ def _load(options: ServiceOptions, on_lost: OnLost) -> Service:
 
 def keep_serving(arguments: argparse.Namespace) -> int:
     """Hold the socket, and start `serve` on it again whenever it dies."""
-    from hybridstitch.runtime.serving.http.listening import listen
-    from hybridstitch.runtime.serving.http.logs import log_as_json
-    from hybridstitch.runtime.serving.http.origins import origin
-    from hybridstitch.runtime.serving.http.restart import Restarting
+    from hybridstitch.serving.http.listening import listen
+    from hybridstitch.serving.http.logs import log_as_json
+    from hybridstitch.serving.http.origins import origin
+    from hybridstitch.serving.http.restart import Restarting
 
     for text in arguments.cors_origin:
         origin(text)
@@ -181,11 +181,11 @@ def _serve_on_ray(arguments: argparse.Namespace) -> None:
     if find_spec("ray") is None:
         raise HybridStitchError("--ray needs Ray Serve: pip install 'hybridstitch-trt[ray]'")
     quiet()
-    from hybridstitch.runtime.serving.http.gate import read_keys
-    from hybridstitch.runtime.serving.http.listening import listen
-    from hybridstitch.runtime.serving.http.origins import origin
-    from hybridstitch.runtime.serving.ray.environment import prepare_own_ray
-    from hybridstitch.runtime.serving.ray.options import ApplicationOptions
+    from hybridstitch.serving.http.gate import read_keys
+    from hybridstitch.serving.http.listening import listen
+    from hybridstitch.serving.http.origins import origin
+    from hybridstitch.serving.ray.environment import prepare_own_ray
+    from hybridstitch.serving.ray.options import ApplicationOptions
 
     least, most = arguments.replicas or (None, None)
     given = {**vars(arguments), "min_replicas": least, "max_replicas": most, "api_key_file": None}
@@ -194,6 +194,6 @@ def _serve_on_ray(arguments: argparse.Namespace) -> None:
     keys = read_keys(Path(arguments.api_key_file)) if arguments.api_key_file else ()
     listening = listen(arguments.host, arguments.port)
     prepare_own_ray()
-    from hybridstitch.runtime.serving.ray.run import serve_on_ray
+    from hybridstitch.serving.ray.run import serve_on_ray
 
     serve_on_ray(options, listening, keys, origins)

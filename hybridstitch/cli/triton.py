@@ -72,8 +72,8 @@ def triton(arguments: argparse.Namespace) -> None:
     recipe = Recipe.load(arguments.pair or DEFAULT_PAIR)
     from hybridstitch.engines.backends import find_backend  # slow imports, after what can be refused without them
     from hybridstitch.engines.open import find_engines
-    from hybridstitch.runtime.triton.config import ModelOptions, config_text
-    from hybridstitch.runtime.triton.repository import write_model
+    from hybridstitch.serving.triton.config import ModelOptions, config_text
+    from hybridstitch.serving.triton.repository import write_model
 
     backend = find_backend(arguments.backend)
     if arguments.gpus is not None and backend.name == "onnxruntime":

@@ -36,7 +36,7 @@ from .progress import showing
 from .run import quiet
 
 if TYPE_CHECKING:
-    from hybridstitch.evaluation.tune import Tuned
+    from hybridstitch.evaluation.tuning.tune import Tuned
 
 
 def add_to(commands: Any) -> None:
@@ -99,13 +99,13 @@ def tune(arguments: argparse.Namespace) -> None:
     plot = _file("--plot", arguments.plot, ".png", arguments.overwrite) if arguments.plot else None
     quiet()
     # Slow imports, after what can be refused without them.
-    from hybridstitch.evaluation.calibration import calibration_cases
-    from hybridstitch.evaluation.journal import Journal
-    from hybridstitch.evaluation.machine import circumstances
-    from hybridstitch.evaluation.pareto import draw_pareto, require_matplotlib
-    from hybridstitch.evaluation.session import Session, journal_facts
-    from hybridstitch.evaluation.tune import tune as search
-    from hybridstitch.evaluation.verdict import Target
+    from hybridstitch.evaluation.speed.machine import circumstances
+    from hybridstitch.evaluation.tuning.calibration import calibration_cases
+    from hybridstitch.evaluation.tuning.journal import Journal
+    from hybridstitch.evaluation.tuning.pareto import draw_pareto, require_matplotlib
+    from hybridstitch.evaluation.tuning.search_session import Session, journal_facts
+    from hybridstitch.evaluation.tuning.tune import tune as search
+    from hybridstitch.evaluation.tuning.verdict import Target
     from hybridstitch.runtime.pipeline import HybridStitch
 
     cases = calibration_cases(recipe.name, arguments.count, Path(arguments.prompts) if arguments.prompts else None)

@@ -51,7 +51,7 @@ def add_to(commands: Any) -> None:
 def verify(arguments: argparse.Namespace) -> int:
     """Compare and report. Returns the exit code: 0 when all is right, 1 when something is off."""
     quiet()
-    from hybridstitch.verify.pair import verify_pair  # slow imports
+    from hybridstitch.verify.verify_pair import verify_pair  # slow imports
 
     with showing("loading") as show:
         report = verify_pair(

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from hybridstitch.cli import bench_tables, main
-from hybridstitch.evaluation.diffusers_pipeline import Rival
+from hybridstitch.evaluation.speed.diffusers_pipeline import Rival
 from hybridstitch.method.progress import Progress
 
 
@@ -22,7 +22,7 @@ def prepared(bench_report, pipe, monkeypatch) -> list:
         asked.append((cases, options))
         return bench_report
 
-    monkeypatch.setattr("hybridstitch.evaluation.bench.bench", measured)
+    monkeypatch.setattr("hybridstitch.evaluation.speed.bench.bench", measured)
     monkeypatch.setattr("hybridstitch.runtime.pipeline.HybridStitch.load", lambda *_, **__: pipe)
     return asked
 
@@ -82,7 +82,7 @@ def test_ctrl_c_leaves_what_was_there_before(capsys, prepared, tmp_path, monkeyp
     def stop(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("hybridstitch.evaluation.bench.bench", stop)
+    monkeypatch.setattr("hybridstitch.evaluation.speed.bench.bench", stop)
     assert main(["bench", "--json", str(path), "--plots", str(tmp_path), "--overwrite"]) == 130
     assert "hybridstitch-trt bench: stopped" in capsys.readouterr().err
     assert [(found.name, found.read_text()) for found in tmp_path.iterdir()] == [("bench.json", "of before")]

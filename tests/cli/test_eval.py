@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from hybridstitch.cli import main
-from hybridstitch.evaluation import held_out
+from hybridstitch.evaluation.quality import held_out
 
 QUICK = ["eval", "--pair", "demo", "--count", "2", "--steps", "3", "--variant", "small"]
 

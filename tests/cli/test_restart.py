@@ -20,8 +20,8 @@ import pytest
 
 from hybridstitch.cli import main
 from hybridstitch.method.errors import HybridStitchError
-from hybridstitch.runtime.serving.http.listening import listen
-from hybridstitch.runtime.serving.process_exit import LOST_EXIT_CODE
+from hybridstitch.serving.http.listening import listen
+from hybridstitch.serving.process_exit import LOST_EXIT_CODE
 
 SECONDS = 60.0
 """Within which the service is ready again after a kill, on a slow machine with others on it."""

@@ -7,8 +7,8 @@ import pytest
 from hybridstitch.cli import main
 from hybridstitch.pairs.recipe import Recipe
 from hybridstitch.runtime.pipeline import HybridStitch
-from hybridstitch.runtime.serving.http.models import describe
-from hybridstitch.runtime.serving.service import Service
+from hybridstitch.serving.http.models import describe
+from hybridstitch.serving.service import Service
 
 HEART = "a large plain green heart on a grey background"
 

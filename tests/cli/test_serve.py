@@ -135,7 +135,7 @@ def test_it_is_alive_while_it_loads_and_a_signal_lets_it_finish_what_it_has_take
 def test_a_busy_machine_is_told_in_the_log_before_engines_are_loaded(monkeypatch, caplog, average, options, told):
     monkeypatch.setattr("hybridstitch.engines.cores.current_load", lambda: Load(average, 2, 2))
     monkeypatch.setattr("hybridstitch.engines.cores.physical_cores", lambda: 2)
-    monkeypatch.setattr("hybridstitch.runtime.serving.service.Service.open", lambda *given, **how: (*given, how))
+    monkeypatch.setattr("hybridstitch.serving.service.Service.open", lambda *given, **how: (*given, how))
     with caplog.at_level("INFO", "hybridstitch"):
         given = ServiceOptions(max_queue=3, **options)
         assert serve._load(given, print) == (given, {"on_lost": print})

@@ -6,7 +6,7 @@ import pytest
 
 from hybridstitch.cli import main
 from hybridstitch.method.settings import SETTINGS
-from hybridstitch.runtime.triton.config import ModelOptions, config_text
+from hybridstitch.serving.triton.config import ModelOptions, config_text
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from hybridstitch.cli import main
-from hybridstitch.evaluation.session import Session
+from hybridstitch.evaluation.tuning.search_session import Session
 from hybridstitch.pairs.parameters import make_parameters
 from hybridstitch.pairs.recipe import Recipe
 from hybridstitch.pairs.schedule_file import read_schedule

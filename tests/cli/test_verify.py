@@ -16,7 +16,7 @@ from hybridstitch.cli import main
 @pytest.fixture
 def prepared(verified, monkeypatch) -> None:
     """The demo pair's report, without verifying it again."""
-    monkeypatch.setattr("hybridstitch.verify.pair.verify_pair", lambda *_, **__: verified)
+    monkeypatch.setattr("hybridstitch.verify.verify_pair.verify_pair", lambda *_, **__: verified)
 
 
 def test_a_table_of_components_and_stages_and_a_verdict(capsys, prepared, verified):
@@ -91,7 +91,7 @@ def test_saved_failures_are_named_below_the_failures_and_in_the_json_report(caps
 
 def test_what_kept_a_failure_from_being_saved_is_told_and_changes_no_verdict(capsys, prepared, verified, monkeypatch):
     full = replace(verified, unsaved="kept/small cannot be saved: No space left on device")
-    monkeypatch.setattr("hybridstitch.verify.pair.verify_pair", lambda *_, **__: full)
+    monkeypatch.setattr("hybridstitch.verify.verify_pair.verify_pair", lambda *_, **__: full)
     assert main(["verify", "--save-failures", "kept"]) == 0
     stdout = capsys.readouterr().out
     assert "not saved  kept/small cannot be saved: No space left on device" in stdout

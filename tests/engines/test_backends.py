@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from hybridstitch.engines.backends import BACKENDS, Hardware, find_backend, find_device, hardware, require_gpu
+from hybridstitch.engines.builders.build_pair import build_pair
 from hybridstitch.engines.builders.options import BuildOptions, rtx_targets
-from hybridstitch.engines.builders.pair import build_pair
 from hybridstitch.engines.doctor import obstacle
 from hybridstitch.engines.store.folder import Store
 from hybridstitch.engines.store.manifest import check_usable, outdated

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from hybridstitch.engines.builders.pair import build_pair
+from hybridstitch.engines.builders.build_pair import build_pair
 from hybridstitch.engines.executors.engine import run_once
 from hybridstitch.engines.open import open_pair
 from hybridstitch.engines.store.folder import MANIFEST
@@ -49,7 +49,7 @@ def killed(export: Path, folder: Path, moment: str, batches: str = "one or two")
         import os, signal
         from pathlib import Path
         from hybridstitch.engines.store import folder as store
-        from hybridstitch.engines.builders.pair import build_pair
+        from hybridstitch.engines.builders.build_pair import build_pair
         from tests.engines.handmade import make_recipe
 
         def die(*_):

@@ -9,9 +9,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from hybridstitch.engines.builders.graph import read_graph
+from hybridstitch.engines.builders.build_pair import build_pair
+from hybridstitch.engines.builders.exported_graph import read_graph
 from hybridstitch.engines.builders.onnxruntime_plan import _explain
-from hybridstitch.engines.builders.pair import build_pair
 from hybridstitch.engines.store.folder import Store
 from hybridstitch.method.errors import HybridStitchError
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from hybridstitch.engines.builders.pair import build_pair
+from hybridstitch.engines.builders.build_pair import build_pair
 from hybridstitch.engines.executors import onnxruntime_engine
 from hybridstitch.engines.open import BuiltPair, find_pair, open_pair
 from hybridstitch.engines.store.folder import Store

@@ -7,8 +7,8 @@ import json
 import pytest
 from pydantic import TypeAdapter
 
-from hybridstitch.engines.builders.graph import read_graph
-from hybridstitch.engines.builders.profiles import profiles_of_plans
+from hybridstitch.engines.builders.exported_graph import read_graph
+from hybridstitch.engines.builders.recipe_profiles import profiles_of_plans
 from hybridstitch.engines.profiles import Profile, best_profile, refusal
 from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.method.geometry import masked_count

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hybridstitch.engines.builders.pair import build_pair
+from hybridstitch.engines.builders.build_pair import build_pair
 from hybridstitch.engines.executors.engine import run_once
 from hybridstitch.engines.open import open_pair
 from hybridstitch.engines.store.disk import UNFINISHED

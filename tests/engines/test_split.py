@@ -12,8 +12,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from hybridstitch.engines.builders.build_pair import BuildReport, build_pair
 from hybridstitch.engines.builders.options import BuildOptions
-from hybridstitch.engines.builders.pair import BuildReport, build_pair
 from hybridstitch.engines.executors import tensorrt_engine
 from hybridstitch.engines.executors.engine import Engine, run_once
 from hybridstitch.engines.executors.onnxruntime_engine import OnnxRuntimeEngine

@@ -18,7 +18,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from hybridstitch.engines.builders.pair import build_pair
+from hybridstitch.engines.builders.build_pair import build_pair
 from hybridstitch.engines.executors.engine import run_once
 from hybridstitch.engines.open import open_pair
 from hybridstitch.engines.store import manifest as manifest_module
@@ -79,7 +79,7 @@ def test_changed_profiles_rebuild_and_say_so(export, folder):
 
 def test_another_version_of_the_package_rebuilds(export, folder, monkeypatch):
     build(export, folder)
-    monkeypatch.setattr("hybridstitch.engines.builders.pair.our_version", lambda: "99.0")
+    monkeypatch.setattr("hybridstitch.engines.builders.build_pair.our_version", lambda: "99.0")
     assert build(export, folder).components[0].why == ("version",)
 
 
@@ -147,7 +147,7 @@ def test_the_command_that_builds_again_can_be_pasted(tmp_path):
 
 def test_two_builds_at_once_take_turns(export, folder):
     program = textwrap.dedent(f"""
-        from hybridstitch.engines.builders.pair import build_pair
+        from hybridstitch.engines.builders.build_pair import build_pair
         from tests.engines.handmade import make_recipe
         report = build_pair(make_recipe(), {str(export)!r}, {str(folder)!r})
         print(*(component.state for component in report.components))
@@ -341,7 +341,7 @@ def test_a_full_disk_is_told_in_a_line_and_leaves_the_old_engine(export, folder,
     assert not list(folder.glob("*/.building-*"))
 
 
-SESSION, SAVE = "onnxruntime.InferenceSession", "hybridstitch.engines.builders.pair.save_file"
+SESSION, SAVE = "onnxruntime.InferenceSession", "hybridstitch.engines.builders.build_pair.save_file"
 NO_SPACE = r"no space left to write \S+: .* GiB free; make room or choose another --out"
 
 

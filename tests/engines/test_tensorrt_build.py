@@ -18,9 +18,9 @@ import torch
 from onnx import helper
 
 from hybridstitch.engines.builders import tensorrt_plan as tensorrt_build
-from hybridstitch.engines.builders.graph import read_graph
+from hybridstitch.engines.builders.build_pair import build_pair
+from hybridstitch.engines.builders.exported_graph import read_graph
 from hybridstitch.engines.builders.options import RTX_TARGETS, BuildOptions
-from hybridstitch.engines.builders.pair import build_pair
 from hybridstitch.engines.store.folder import Store
 from hybridstitch.export.write import write_component as export_component
 from hybridstitch.method.errors import HybridStitchError
@@ -179,7 +179,7 @@ def test_too_little_memory_is_told_with_what_is_free_and_what_to_lower(export, s
 
 def test_ctrl_c_stops_a_build_and_leaves_nothing_half_built(demo_onnx, tmp_path):
     program = textwrap.dedent(f"""
-        from hybridstitch.engines.builders.pair import build_pair
+        from hybridstitch.engines.builders.build_pair import build_pair
         from hybridstitch.pairs.recipe import Recipe
         build_pair(Recipe.load("demo"), {str(demo_onnx)!r}, {str(tmp_path)!r}, "tensorrt_rtx", components=["large"],
                    progress=lambda now: print(now.what, now.done, flush=True))

@@ -23,10 +23,10 @@ import torch
 from hybridstitch.engines.backends import BACKENDS, Hardware
 from hybridstitch.engines.builders import child as child_process
 from hybridstitch.engines.builders import tensorrt_plan
+from hybridstitch.engines.builders.build_pair import build_pair
 from hybridstitch.engines.builders.child import run_child
-from hybridstitch.engines.builders.graph import read_graph
+from hybridstitch.engines.builders.exported_graph import read_graph
 from hybridstitch.engines.builders.options import BuildOptions
-from hybridstitch.engines.builders.pair import build_pair
 from hybridstitch.engines.builders.tensorrt_plan import build_tensorrt
 from hybridstitch.engines.store.folder import Store
 from hybridstitch.method.errors import HybridStitchError

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from hybridstitch.engines.builders.pair import build_pair
+from hybridstitch.engines.builders.build_pair import build_pair
 from hybridstitch.engines.executors import torch_engine
 from hybridstitch.engines.executors.engine import run_once
 from hybridstitch.engines.open import open_pair

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from hybridstitch.evaluation.cases import DEMO_CAPTIONS, DEMO_CASES
-from hybridstitch.evaluation.closeness import psnr
+from hybridstitch.evaluation.quality.closeness import psnr
 from hybridstitch.evaluation.world.scenes import held_out, read_caption
 
 

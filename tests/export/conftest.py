@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hybridstitch.export.pair import PairExport, export_pair
+from hybridstitch.export.export_pair import PairExport, export_pair
 
 from ..models.architectures import ARCHITECTURES
 from ..models.checkpoints import recipe_of, save_checkpoint

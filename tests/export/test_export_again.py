@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from hybridstitch.export import write
-from hybridstitch.export.pair import export_pair
+from hybridstitch.export.export_pair import export_pair
 from hybridstitch.method.progress import Progress
 
 from ..models.checkpoints import recipe_of

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from hybridstitch.cli import main
-from hybridstitch.export.pair import export_pair
+from hybridstitch.export.export_pair import export_pair
 from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.models.token_transformer import TokenTransformer
 
@@ -46,7 +46,7 @@ def untraced(monkeypatch) -> None:
         (target / "graph.json").write_text('{"graph_sha256": "1", "weights_sha256": "2"}')
         return True
 
-    monkeypatch.setattr("hybridstitch.export.pair.write_component", write)
+    monkeypatch.setattr("hybridstitch.export.export_pair.write_component", write)
 
 
 def weights_of(model: Path) -> Path:

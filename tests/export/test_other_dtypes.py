@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from hybridstitch.export import files
-from hybridstitch.export.pair import export_pair
+from hybridstitch.export.export_pair import export_pair
 from hybridstitch.export.write import write_component
 from hybridstitch.method.progress import Progress, silent
 from hybridstitch.models import digests
@@ -129,7 +129,7 @@ def test_vae_and_t5_stay_out_of_float16(checkpoints, tmp_path, monkeypatch):
         (target / "graph.json").write_text('{"graph_sha256": "1", "weights_sha256": "2"}')
         return True
 
-    monkeypatch.setattr("hybridstitch.export.pair.write_component", collect)
+    monkeypatch.setattr("hybridstitch.export.export_pair.write_component", collect)
     t5 = {role: save_checkpoint(tmp_path / role, t5=True) for role in ("large", "small")}
     export_pair(recipe_of(**t5), tmp_path / "half", dtype="float16")
     assert graphs["large"] == graphs["text_encoder"] == torch.float16

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 from torch.testing import assert_close
 
-from hybridstitch.engines.builders.graph import read_graph
+from hybridstitch.engines.builders.exported_graph import read_graph
 from hybridstitch.export import write
 from hybridstitch.method.progress import silent
 from hybridstitch.models.components import TextShape, clip_text_encoder

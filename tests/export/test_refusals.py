@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from hybridstitch.export.pair import export_pair
+from hybridstitch.export.export_pair import export_pair
 from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.models.checkpoint import check_checkpoint, check_small_checkpoint, read_json
 from hybridstitch.models.compatibility import check_pair

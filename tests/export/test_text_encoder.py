@@ -8,7 +8,7 @@ import torch
 from torch.testing import assert_close
 
 from hybridstitch.export.external import place_weights, point
-from hybridstitch.export.graph import trace
+from hybridstitch.export.trace import trace
 from hybridstitch.method.progress import silent
 from hybridstitch.models.components import t5_text_encoder, text_shape
 from hybridstitch.models.load import find_weights

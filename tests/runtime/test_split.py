@@ -9,13 +9,13 @@ import pytest
 
 from hybridstitch import HybridStitch, HybridStitchError
 from hybridstitch.cli import main
-from hybridstitch.engines.builders.pair import build_pair
+from hybridstitch.engines.builders.build_pair import build_pair
 from hybridstitch.engines.executors.split_engine import SplitEngine
 from hybridstitch.engines.open import BuiltPair
 from hybridstitch.method.settings import SamplingSettings
 from hybridstitch.method.size import Size
 from hybridstitch.pairs.recipe import Recipe
-from hybridstitch.verify.pair import verify_pair
+from hybridstitch.verify.verify_pair import verify_pair
 
 PROMPT = "a large plain green heart on a grey background"
 QUICK: SamplingSettings = {"steps": 6, "large_steps": 2, "hybrid_steps": 2}

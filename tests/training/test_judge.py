@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 import training.judge
-from hybridstitch.evaluation.judge import (
+from hybridstitch.evaluation.world.judge import (
     ARRANGEMENTS,
     ATTRIBUTES,
     GROUNDS,

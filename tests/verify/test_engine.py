@@ -13,7 +13,7 @@ from function_engine import FunctionEngine
 
 from hybridstitch.engines.profiles import Profile
 from hybridstitch.engines.store.manifest import Manifest
-from hybridstitch.verify.cases import cases_for
+from hybridstitch.verify.call_cases import cases_for
 from hybridstitch.verify.compare import CALL_BOUNDS, RUN_BOUNDS, compare, precision
 from hybridstitch.verify.engine import CaseReport, verify_engine
 from hybridstitch.verify.inputs import Material, inputs_for, picture_like

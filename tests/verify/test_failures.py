@@ -18,10 +18,10 @@ from polygraphy.json import load_json
 from hybridstitch.engines.store.folder import Store
 from hybridstitch.engines.store.manifest import Manifest
 from hybridstitch.method.errors import HybridStitchError
-from hybridstitch.verify.cases import Case
+from hybridstitch.verify.call_cases import Case
 from hybridstitch.verify.compare import CALL_BOUNDS
 from hybridstitch.verify.failures import FailedCall, FailureFolder, require_place
-from hybridstitch.verify.pair import verify_pair
+from hybridstitch.verify.verify_pair import verify_pair
 
 from ..engines.handmade import GEOMETRY, compute, random_inputs, weights
 
@@ -209,7 +209,7 @@ def test_after_one_that_cannot_be_saved_no_other_is_tried(built, manifest, tmp_p
 )
 def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_verified(tmp_path, monkeypatch, place, words):
     (tmp_path / "file").touch()
-    monkeypatch.setattr("hybridstitch.verify.pair.find_built", lambda *_: pytest.fail("it has started"))
+    monkeypatch.setattr("hybridstitch.verify.verify_pair.find_built", lambda *_: pytest.fail("it has started"))
     with pytest.raises(HybridStitchError) as refusal:
         verify_pair("demo", save_failures=tmp_path / place)
     assert str(refusal.value) == f"--save-failures: cannot write in {tmp_path / place}: {words}"

@@ -13,9 +13,9 @@ from small_pair import SmallPair
 from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.method.masks import Mask
 from hybridstitch.method.sigmas import levels
-from hybridstitch.verify.pair import verify_pair
 from hybridstitch.verify.report import Report
 from hybridstitch.verify.stages import SCHEDULES, Setting, Side, StageReport, compare_stage, run_stage
+from hybridstitch.verify.verify_pair import verify_pair
 
 
 def test_the_demo_pairs_engines_are_right_in_every_profile_and_stage(verified):

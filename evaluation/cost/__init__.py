@@ -1,0 +1,1 @@
+"""What a step costs: operations, and seconds once they are measured. Start at `program_cost`."""

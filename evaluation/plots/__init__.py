@@ -1,1 +1,0 @@
-"""What was measured, as pictures. Needs matplotlib (`pip install hybridstitch-trt[evaluation]`)."""

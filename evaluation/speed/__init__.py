@@ -1,0 +1,1 @@
+"""How fast each method is, beside the large model in fewer steps. Start at `bench`."""

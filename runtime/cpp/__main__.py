@@ -1,5 +1,0 @@
-"""`python -m hybridstitch.runtime.cpp` prints the folder of the C++ library's sources, for `cmake -S`."""
-
-from pathlib import Path
-
-print(Path(__file__).parent)
