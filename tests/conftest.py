@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from filelock import FileLock
 
 from hybridstitch.engines.builders.build_pair import build_pair
@@ -32,6 +33,10 @@ from .traced_once import traced_once
 # cancelling would then wait for a signal that never arrives.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# One thread of PyTorch for each process of tests: two pools of two threads on two cores wait for each other at every
+# small operation, which takes many times as long.
+torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 
 import numpy as np
@@ -79,7 +80,7 @@ def test_the_vae_decoder_takes_latents_as_the_sampler_leaves_them(export, batch,
 
 
 def test_a_graph_is_the_same_in_every_process_that_traces_it(export, checkpoints, tmp_path, monkeypatch):
-    monkeypatch.setattr(write, "trace", write.trace.__wrapped__)  # anew: see traced_once.py
+    monkeypatch.setattr(write, "trace", inspect.unwrap(write.trace))  # anew: see traced_once.py
     component = clip_text_encoder(checkpoints["large"], "text_encoder", TextShape(CLIP_TOKENS, 0, 16), torch.float32)
     folder = tmp_path / "text_encoder"
     assert write.write_component(component, folder, digests=Digests(tmp_path), report=silent)
