@@ -39,7 +39,7 @@ def compiled(tmp_path_factory) -> Path:
     if missing:
         pytest.skip(f"no {', '.join(missing)}: apt-get install cmake g++ pkgconf libcpp-httplib-dev python3-dev")
     options = ("-DHYBRIDSTITCH_EXAMPLE=ON", "-DHYBRIDSTITCH_WERROR=ON", f"-DPython3_EXECUTABLE={sys.executable}")
-    return build(ROOT / "runtime" / "cpp", tmp_path_factory.mktemp("cpp"), *options)
+    return build(ROOT / "serving" / "cpp", tmp_path_factory.mktemp("cpp"), *options)
 
 
 @pytest.fixture(scope="session")

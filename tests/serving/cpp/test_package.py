@@ -12,7 +12,7 @@ import pytest
 
 from .conftest import ROOT, call
 
-CPP = ROOT / "runtime" / "cpp"
+CPP = ROOT / "serving" / "cpp"
 VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
 PROGRAM = """
 #include <hybridstitch/runtime.hpp>
@@ -140,10 +140,10 @@ def test_what_is_installed_names_no_folder_of_the_machine_that_built_it(installe
 
 def test_the_sources_of_an_installed_package_know_its_version(tmp_path):
     site = tmp_path / "site-packages"
-    (site / "hybridstitch" / "runtime" / "cpp").mkdir(parents=True)
+    (site / "hybridstitch" / "serving" / "cpp").mkdir(parents=True)
     (site / "hybridstitch_trt-3.4.5.dist-info").mkdir()
     (site / "hybridstitch_trt-3.4.5.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nVersion: 3.4.5\n")
-    script = site / "hybridstitch" / "runtime" / "cpp" / "say.cmake"
+    script = site / "hybridstitch" / "serving" / "cpp" / "say.cmake"
     script.write_text(f'include({CPP}/cmake/version.cmake)\nhybridstitch_version(found)\nmessage("${{found}}")\n')
     done = subprocess.run(["cmake", "-P", script], cwd=script.parent, capture_output=True, text=True, check=True)
     assert done.stderr == "3.4.5\n"
