@@ -21,8 +21,8 @@ from diffusers.models.transformers.transformer_sd3 import SD3Transformer2DModel
 
 from benchmarks.machine import save
 from hybridstitch.export.write import write_component
-from hybridstitch.models.components import TextShape, transformer
 from hybridstitch.models.digests import Digests
+from hybridstitch.models.sd3.components import TextShape, transformer
 from hybridstitch.pairs.recipe import Dtype
 
 TEXT = TextShape(clip_tokens=77, t5_tokens=256, zero_tokens=0)

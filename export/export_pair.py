@@ -14,9 +14,12 @@ from filelock import FileLock
 from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.method.progress import OnProgress, silent
 from hybridstitch.models.checkpoint import check_checkpoint, check_small_checkpoint, has_component, read_json
-from hybridstitch.models.compatibility import check_pair
 from hybridstitch.models.component import Component
-from hybridstitch.models.components import (
+from hybridstitch.models.digests import Digests
+from hybridstitch.models.dtypes import BY_NAME
+from hybridstitch.models.load import find_weights, unread_tensors
+from hybridstitch.models.sd3.compatibility import check_pair
+from hybridstitch.models.sd3.components import (
     TextShape,
     check_text_widths,
     clip_text_encoder,
@@ -26,9 +29,6 @@ from hybridstitch.models.components import (
     vae_decoder,
     vae_factor,
 )
-from hybridstitch.models.digests import Digests
-from hybridstitch.models.dtypes import BY_NAME
-from hybridstitch.models.load import find_weights, unread_tensors
 from hybridstitch.pairs.recipe import Dtype, Recipe
 
 from .files import make_folder, refuse_foreign, remove_leftovers, whole_folder

@@ -24,7 +24,7 @@ from hybridstitch.models.component import Component
 from hybridstitch.models.digests import Digests
 from hybridstitch.models.dtypes import BY_TORCH
 from hybridstitch.models.load import find_weights
-from hybridstitch.models.token_transformer import POSITION_TABLE
+from hybridstitch.models.sd3.token_transformer import POSITION_TABLE
 from hybridstitch.models.weights import StoredTensor
 
 from .external import place_weights, point
@@ -110,7 +110,7 @@ def _made_from(component: Component) -> dict[str, Any]:
 def _exporter() -> str:
     """Changes with the sources of the modules and of the export, and with the versions of those who trace."""
     rooms = [Path(str(resources.files(f"hybridstitch.{room}"))) for room in ("models", "export")]
-    sources = [path for room in rooms for path in sorted(room.glob("*.py"))]
+    sources = [path for room in rooms for path in sorted(room.rglob("*.py"))]
     return digest_text(json.dumps(VERSIONS), *(path.read_bytes() for path in sources))
 
 

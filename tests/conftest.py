@@ -18,8 +18,8 @@ from hybridstitch.evaluation.speed import bench as benches
 from hybridstitch.evaluation.speed.bench_report import BenchReport
 from hybridstitch.export import write
 from hybridstitch.export.export_pair import export_pair
-from hybridstitch.models.components import clip_text_encoder, text_shape, transformer, vae_decoder, vae_factor
 from hybridstitch.models.dtypes import BY_NAME
+from hybridstitch.models.sd3.components import clip_text_encoder, text_shape, transformer, vae_decoder, vae_factor
 from hybridstitch.pairs.recipe import Recipe
 from hybridstitch.runtime.pipeline import HybridStitch
 from hybridstitch.verify.report import Report

@@ -19,7 +19,7 @@ from hybridstitch.method.sigmas import levels
 from hybridstitch.method.size import Size
 from hybridstitch.method.state import State
 from hybridstitch.method.tokens import crop_positions, patchify
-from hybridstitch.models.token_transformer import TokenTransformer
+from hybridstitch.models.sd3.token_transformer import TokenTransformer
 from hybridstitch.runtime.engine_models import EngineModels
 from hybridstitch.runtime.workspace import Shape, Workspace
 

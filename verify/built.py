@@ -14,7 +14,7 @@ from hybridstitch.engines.open import BuiltPair, open_pair
 from hybridstitch.engines.store.manifest import Manifest
 from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.models.component import COMPONENTS, REQUIRED
-from hybridstitch.models.token_transformer import position_table
+from hybridstitch.models.sd3.token_transformer import position_table
 from hybridstitch.pairs.recipe import Recipe
 
 from .engine import enough_memory, open_reference

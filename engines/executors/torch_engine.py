@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from hybridstitch.method.errors import HybridStitchError
-from hybridstitch.models.components import describe, group_numbered
 from hybridstitch.models.load import load_module
+from hybridstitch.models.sd3.components import describe, group_numbered
 
 from ..exact_float32 import exact_float32
 from ..out_of_memory import opening, running

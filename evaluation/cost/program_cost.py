@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from hybridstitch.engines.store.manifest import Manifest
 from hybridstitch.method.program import Kind, StepSpec
-from hybridstitch.models.token_transformer import TokenTransformer
+from hybridstitch.models.sd3.token_transformer import TokenTransformer
 from hybridstitch.pairs.recipe import Recipe
 from hybridstitch.runtime.request import Request
 

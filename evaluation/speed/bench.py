@@ -27,7 +27,7 @@ from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.method.geometry import masked_count
 from hybridstitch.method.parameters import SamplingParameters
 from hybridstitch.method.progress import OnProgress, silent, within
-from hybridstitch.models.token_transformer import TokenTransformer
+from hybridstitch.models.sd3.token_transformer import TokenTransformer
 from hybridstitch.runtime.pipeline import HybridStitch
 from hybridstitch.runtime.result import Result
 

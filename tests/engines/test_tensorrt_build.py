@@ -25,8 +25,8 @@ from hybridstitch.engines.store.folder import Store
 from hybridstitch.export.write import write_component as export_component
 from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.method.progress import silent
-from hybridstitch.models.components import text_shape, transformer
 from hybridstitch.models.digests import Digests
+from hybridstitch.models.sd3.components import text_shape, transformer
 from hybridstitch.pairs.recipe import Recipe
 
 from ..models.architectures import ARCHITECTURES

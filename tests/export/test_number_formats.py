@@ -16,7 +16,7 @@ from torch import Tensor
 from hybridstitch.cli import main
 from hybridstitch.export.export_pair import export_pair
 from hybridstitch.method.errors import HybridStitchError
-from hybridstitch.models.token_transformer import TokenTransformer
+from hybridstitch.models.sd3.token_transformer import TokenTransformer
 
 from ..models.checkpoints import recipe_of, save_checkpoint
 

@@ -16,9 +16,9 @@ from hybridstitch.export.export_pair import export_pair
 from hybridstitch.export.write import write_component
 from hybridstitch.method.progress import Progress, silent
 from hybridstitch.models import digests
-from hybridstitch.models.components import text_shape, transformer
 from hybridstitch.models.digests import Digests
-from hybridstitch.models.token_transformer import TokenTransformer
+from hybridstitch.models.sd3.components import text_shape, transformer
+from hybridstitch.models.sd3.token_transformer import TokenTransformer
 
 from ..models.architectures import ARCHITECTURES, random_inputs, random_transformer, run_tokens
 from ..models.checkpoints import recipe_of, save_checkpoint

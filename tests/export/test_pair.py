@@ -15,9 +15,9 @@ from torch.testing import assert_close
 from hybridstitch.engines.builders.exported_graph import read_graph
 from hybridstitch.export import write
 from hybridstitch.method.progress import silent
-from hybridstitch.models.components import TextShape, clip_text_encoder
 from hybridstitch.models.digests import Digests
-from hybridstitch.models.token_transformer import TokenTransformer, position_table
+from hybridstitch.models.sd3.components import TextShape, clip_text_encoder
+from hybridstitch.models.sd3.token_transformer import TokenTransformer, position_table
 
 from ..models.architectures import ARCHITECTURES, random_inputs, random_transformer, run_tokens
 from ..models.checkpoints import CLIP_TOKENS, END, clip, vae

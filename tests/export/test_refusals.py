@@ -14,10 +14,10 @@ from safetensors.torch import load_file, save_file
 from hybridstitch.export.export_pair import export_pair
 from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.models.checkpoint import check_checkpoint, check_small_checkpoint, read_json
-from hybridstitch.models.compatibility import check_pair
-from hybridstitch.models.components import describe
 from hybridstitch.models.load import load_module
-from hybridstitch.models.token_transformer import TokenTransformer
+from hybridstitch.models.sd3.compatibility import check_pair
+from hybridstitch.models.sd3.components import describe
+from hybridstitch.models.sd3.token_transformer import TokenTransformer
 
 from ..models.checkpoints import recipe_of
 

@@ -10,9 +10,9 @@ from torch.testing import assert_close
 from hybridstitch.export.external import place_weights, point
 from hybridstitch.export.trace import trace
 from hybridstitch.method.progress import silent
-from hybridstitch.models.components import t5_text_encoder, text_shape
 from hybridstitch.models.load import find_weights
-from hybridstitch.models.text_encoder import ClipTextEncoder, T5TextEncoder
+from hybridstitch.models.sd3.components import t5_text_encoder, text_shape
+from hybridstitch.models.sd3.text_encoder import ClipTextEncoder, T5TextEncoder
 
 from ..models.checkpoints import CLIP_TOKENS, END, clip, save_checkpoint, t5_encoder
 from .running import run_onnx

@@ -20,8 +20,8 @@ from hybridstitch.export.fingerprint import fingerprint
 from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.method.progress import Progress, silent
 from hybridstitch.models import digests
-from hybridstitch.models.components import text_shape, transformer
 from hybridstitch.models.load import find_weights
+from hybridstitch.models.sd3.components import text_shape, transformer
 from hybridstitch.models.weights import read_header, stored_tensors, weight_files
 
 

@@ -8,7 +8,7 @@ import torch
 from diffusers.models.transformers.transformer_sd3 import SD3Transformer2DModel
 from torch import Tensor
 
-from hybridstitch.models.token_transformer import TokenTransformer
+from hybridstitch.models.sd3.token_transformer import TokenTransformer
 
 NARROW: dict[str, Any] = {
     "sample_size": 8,

@@ -14,8 +14,8 @@ from diffusers.utils import import_utils
 
 from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.method.sigmas import noise_levels
-from hybridstitch.models.compatibility import _check_scheduler
 from hybridstitch.models.scheduler import load_scheduler
+from hybridstitch.models.sd3.compatibility import _check_scheduler
 
 CPU = torch.device("cpu")
 DRAWN: dict[str, dict[str, Any]] = {

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from hybridstitch.models.token_transformer import (
+from hybridstitch.models.sd3.token_transformer import (
     TokenTransformer,
     _attend,
     _key_bias,

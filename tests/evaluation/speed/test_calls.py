@@ -14,8 +14,8 @@ from hybridstitch.engines.profiles import Profile
 from hybridstitch.evaluation.cost.operations import count_operations
 from hybridstitch.evaluation.speed.calls import CallTime, call_lengths, masked_tokens, measure_calls, spread
 from hybridstitch.method.errors import HybridStitchError
+from hybridstitch.models.sd3.token_transformer import TokenTransformer
 from hybridstitch.models.tensors import TensorSpec
-from hybridstitch.models.token_transformer import TokenTransformer
 
 
 def test_a_calls_time_is_the_median_of_its_repetitions():

@@ -13,9 +13,9 @@ from transformers import CLIPTextConfig, CLIPTextModelWithProjection, T5Config, 
 
 from hybridstitch.method.errors import HybridStitchError
 
-from .checkpoint import has_component, read_config, read_json
-from .component import Component
-from .tensors import TensorSpec
+from ..checkpoint import has_component, read_config, read_json
+from ..component import Component
+from ..tensors import TensorSpec
 from .text_encoder import ClipTextEncoder, T5TextEncoder
 from .token_transformer import POSITION_TABLE, TokenTransformer
 from .vae_decoder import VaeDecoder

@@ -22,9 +22,9 @@ from torch.nn import functional
 from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.method.geometry import Geometry
 
-from .checkpoint import read_config
-from .number_format import check_plain_floats
-from .weights import check_stored, stored_tensors
+from ..checkpoint import read_config
+from ..number_format import check_plain_floats
+from ..weights import check_stored, stored_tensors
 
 POSITION_TABLE = "pos_embed.pos_embed"
 

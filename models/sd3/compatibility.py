@@ -12,10 +12,10 @@ from torch import Tensor
 from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.method.sigmas import noise_levels
 
-from .checkpoint import has_component, read_config
-from .number_format import is_quantized
-from .scheduler import load_scheduler
-from .weights import StoredTensor, stored_tensors
+from ..checkpoint import has_component, read_config
+from ..number_format import is_quantized
+from ..scheduler import load_scheduler
+from ..weights import StoredTensor, stored_tensors
 
 # What must be equal, by component: the keys that decide, and how a person calls them.
 _KEYS = {
