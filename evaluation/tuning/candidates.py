@@ -13,7 +13,7 @@ from hybridstitch.evaluation.cost.time_model import TimeModel
 from hybridstitch.evaluation.variants import Variant
 from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.method.parameters import SamplingParameters
-from hybridstitch.method.settings import OFF, Score, Sketch, settings_from
+from hybridstitch.method.settings import LATER, OFF, Score, Sketch, Switch, settings_from
 from hybridstitch.pairs.parameters import make_parameters
 from hybridstitch.pairs.recipe import Recipe
 
@@ -28,6 +28,7 @@ RESIDUALS: tuple[Any, ...] = (OFF, 1.5, 3.0)
 REFRESH = (0, 3)
 LARGE_OF_HELD = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 REFRESH_OF_HELD = (0, 1, 2)
+MOVING_ON = {"extrapolate": 0.5, "correct": str(Switch.ON)}
 CONTROL_POINTS = 8  # of the curve of large with fewer steps
 LEAST_SHARE = 0.7  # of the time that there is: a method that uses less leaves closeness behind
 SLACK = 1.05  # the time model's error; finalists are timed
@@ -88,6 +89,8 @@ def parameters_name(parameters: SamplingParameters) -> str:
     if parameters.method == "hybrid":
         words += [f"mask {parameters.mask_ratio:g}", str(parameters.score)]
         words += ["the rest held"] if parameters.sketch is Sketch.HELD else []
+        words += [f"moving on {parameters.extrapolate:g}"] if parameters.extrapolate else []
+        words += ["corrected"] if parameters.correct is Switch.ON else []
         words += [f"refresh {schedule.refresh_every}"] if schedule.refresh_every else []
     if parameters.method != "t-stitch":
         words.append("no residual" if parameters.residual is None else f"residual {parameters.residual:g}")
@@ -142,10 +145,13 @@ def _sketched(steps: int, ratios: Sequence[float]) -> Iterator[dict[str, Any]]:
 
 
 def _held(steps: int, ratios: Sequence[float]) -> Iterator[dict[str, Any]]:
-    """Hybrid steps without the small model, to the end: nothing measures a gap or uses a residual."""
+    """Hybrid steps without the small model, to the end: nothing measures a gap or uses a residual. Where full steps
+    follow held ones, held tokens stay as they were, or they move on and are corrected."""
     for large in sorted({max(2, round(share * steps)) for share in LARGE_OF_HELD} - {steps}):
         for ratio, refresh in product(ratios, REFRESH_OF_HELD):
-            if steps - large > refresh:
+            if steps - large <= refresh:
+                continue
+            for moves in (LATER, MOVING_ON) if refresh else (LATER,):
                 yield {
                     "large_steps": large,
                     "hybrid_steps": steps - large,
@@ -154,6 +160,7 @@ def _held(steps: int, ratios: Sequence[float]) -> Iterator[dict[str, Any]]:
                     "residual": OFF,
                     "refresh_every": refresh,
                     "sketch": str(Sketch.HELD),
+                    **moves,
                 }
 
 
@@ -173,7 +180,7 @@ def probes(recipe: Recipe) -> list[SamplingParameters]:
         }
         hybrid |= {"score": "gap", "residual": OFF, "sketch": "small", "grid": 0}
         chosen.append(make_parameters(recipe, "hybrid", guidance=guidance, **hybrid))
-        held = {"large_steps": 2, "hybrid_steps": full - 2, "score": "change", "sketch": "held"}
+        held = {"large_steps": 2, "hybrid_steps": full - 2, "score": "change", "sketch": "held", **LATER}
         chosen.append(make_parameters(recipe, "hybrid", guidance=guidance, **{**hybrid, **held}))
     return chosen
 

@@ -47,6 +47,15 @@ def test_without_the_small_model_the_large_one_refines_to_the_end():
     assert all(parameters.schedule.hybrid_until == parameters.schedule.steps for parameters in held)
 
 
+def test_held_tokens_stay_or_move_on_and_are_corrected_where_full_steps_follow_them():
+    held = [one.parameters for one in EVERYTHING if one.kind == "hybrid, held"]
+    moves = {(parameters.extrapolate, parameters.correct) for parameters in held}
+    assert moves == {(0.0, "off"), (0.5, "on")}
+    assert all(parameters.extrapolate == 0 for parameters in held if not parameters.schedule.refresh_every)
+    staying = [parameters for parameters in held if not parameters.extrapolate]
+    assert len(staying) < len(held) < 2 * len(staying)
+
+
 def test_a_target_leaves_what_uses_most_of_its_time_and_the_slowest_of_a_method_that_cannot():
     left = within(EVERYTHING, FULL / 2)
     assert 50 < len(left) < len(EVERYTHING) / 2
@@ -86,6 +95,22 @@ def test_the_controls_curve_spans_the_steps_of_large():
         (
             {"steps": 9, "large_steps": 7, "hybrid_steps": 2, "score": "change", "sketch": "held", "grid": 28},
             "hybrid, 9 steps of 28: 7 large, 2 hybrid, mask 0.3, change, the rest held, refresh 1, residual 1",
+        ),
+        (
+            {
+                "steps": 9,
+                "large_steps": 3,
+                "hybrid_steps": 6,
+                "score": "change",
+                "sketch": "held",
+                "grid": 28,
+                "extrapolate": 0.5,
+                "correct": "on",
+                "residual": "off",
+                "refresh_every": 2,
+            },
+            "hybrid, 9 steps of 28: 3 large, 6 hybrid, mask 0.3, change, the rest held, moving on 0.5, corrected, "
+            "refresh 2, no residual",
         ),
     ],
 )
