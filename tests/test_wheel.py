@@ -38,7 +38,7 @@ def test_only_one_package_lands_in_site_packages_and_it_carries_the_demo_pair(wh
         "CMakeLists.txt",
         "cmake/version.cmake",
         "include/hybridstitch/runtime.hpp",
-        "src/runtime.cpp",
+        "src/service.cpp",
         "example/server.cpp",
     ):
         assert f"hybridstitch/serving/cpp/{part}" in names

@@ -30,16 +30,16 @@ class Bridge:
     options: ServiceOptions
 
     @classmethod
-    def load(cls, texts: Mapping[str, str]) -> Bridge:
+    def load(cls, given: Mapping[str, object]) -> Bridge:
         """`Service.load`.
 
         Args:
-            texts: see `ServiceOptions.parsed`; those that C++ leaves empty are missing.
+            given: the options that C++ sets, by their names in `ServiceOptions`.
 
         Raises:
             HybridStitchError: as there.
         """
-        options = ServiceOptions.parsed(texts)
+        options = ServiceOptions.parsed(given)
         return cls(Service.open(options), Recipe.load(options.pair).name, options)
 
     def submit(

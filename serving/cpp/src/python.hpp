@@ -1,17 +1,13 @@
-// The embedded Python: started once, entered from any thread, its exceptions turned into ours.
+// Python's lock, and references to its objects that drop themselves.
 #pragma once
 
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
 #include <memory>
-#include <string>
+#include <utility>
 
 namespace hybridstitch {
-
-// Starts Python in an environment (empty: as Options::venv says), unless this process runs it already.
-// Throws StartError: no environment, one of another Python, or another than the one that runs.
-void start_python(const std::string& venv);
 
 // Holds Python's lock (GIL) for as long as it lives. Every use of a PyObject needs one.
 class Gil {
@@ -28,19 +24,25 @@ private:
 struct DropReference {
     void operator()(PyObject* object) const { Py_DECREF(object); }
 };
-// A reference that is ours to drop.
+// A reference that is ours to drop, under the lock.
 using Ref = std::unique_ptr<PyObject, DropReference>;
 
-// A new reference that a call into Python gave; null: throws what it raised (throw_raised).
-Ref checked(PyObject* object);
+inline Ref none() { return Ref(Py_NewRef(Py_None)); }
 
-// Throws the exception that Python has raised: one of ours by its name, else Error.
-[[noreturn]] void throw_raised();
+// An object of Python that may be shared, and dropped without its lock.
+class Shared {
+public:
+    explicit Shared(Ref object) : object_(std::move(object)) {}
+    ~Shared() {
+        const Gil gil;
+        object_.reset();
+    }
+    Shared(const Shared&) = delete;
+    Shared& operator=(const Shared&) = delete;
+    PyObject* get() const { return object_.get(); }
 
-// What to add to a failed start: that the loader found the libpython of another build than this library's; else empty.
-std::string another_python();
-
-// str as UTF-8; None: empty.
-std::string to_string(PyObject* text);
+private:
+    Ref object_;
+};
 
 }  // namespace hybridstitch

@@ -51,12 +51,22 @@ def installed(compiled, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def environment(tmp_path_factory) -> Path:
-    """A virtual environment with the packages of this one, in which a prompt that says `broken` is not drawn."""
-    folder = tmp_path_factory.mktemp("environment")
+def programs(installed, tmp_path_factory) -> Path:
+    """The folder of the programs that were built against the installed library."""
+    return build(Path(__file__).parent, tmp_path_factory.mktemp("programs"), f"-DCMAKE_PREFIX_PATH={installed}")
+
+
+def environment_with(module: str, folder: Path) -> Path:
+    """A virtual environment with the packages of this one, which imports a module of this folder at its start."""
     venv.create(folder, symlinks=True)
     site = next((folder / "lib").glob("python*/site-packages"))
-    shutil.copy(Path(__file__).with_name("broken_pictures.py"), site)
+    shutil.copy(Path(__file__).with_name(f"{module}.py"), site)
     borrowed = f"import site; site.addsitedir({sysconfig.get_paths()['purelib']!r})"
-    (site / "borrowed.pth").write_text(f"{borrowed}\nimport broken_pictures\n")
+    (site / "borrowed.pth").write_text(f"{borrowed}\nimport {module}\n")
     return folder
+
+
+@pytest.fixture(scope="session")
+def environment(tmp_path_factory) -> Path:
+    """An environment in which a prompt that says `broken` is not drawn."""
+    return environment_with("broken_pictures", tmp_path_factory.mktemp("environment"))

@@ -21,10 +21,8 @@ HEART = "a large plain green heart on a grey background"
 
 
 @pytest.fixture(scope="session")
-def program(installed, tmp_path_factory) -> Path:
-    """A program that was built against the installed library."""
-    folder = build(Path(__file__).parent, tmp_path_factory.mktemp("program"), f"-DCMAKE_PREFIX_PATH={installed}")
-    return folder / "embedding"
+def program(programs) -> Path:
+    return programs / "embedding"
 
 
 @pytest.fixture(scope="module")

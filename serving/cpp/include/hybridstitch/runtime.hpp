@@ -54,7 +54,8 @@ class HYBRIDSTITCH_API NotDrawn : public Error {
     using Error::Error;
 };
 
-// How a service is loaded. What is empty is the default of `hybridstitch-trt serve`, and so is its range.
+// How a service is loaded. Python's ServiceOptions has the default of what is empty, and checks the rest: a value out of
+// range is a StartError. docs/cpp.md lists defaults and ranges.
 struct Options {
     // Folder of the virtual environment that hybridstitch-trt is installed in. Empty: the activated one
     // (VIRTUAL_ENV), else the one around the program, or a `.venv` in a folder above it.

@@ -1,10 +1,11 @@
-#include "python.hpp"
+#include "interpreter.hpp"
 
 #include <cstdlib>
 #include <filesystem>
 #include <mutex>
 
 #include "hybridstitch/runtime.hpp"
+#include "python.hpp"
 
 namespace hybridstitch {
 namespace {
@@ -75,19 +76,6 @@ void initialise(const fs::path& environment) {
     PyEval_SaveThread();
 }
 
-Ref take_raised() {
-#if PY_VERSION_HEX >= 0x030c0000
-    return Ref(PyErr_GetRaisedException());
-#else
-    PyObject *type = nullptr, *value = nullptr, *trace = nullptr;
-    PyErr_Fetch(&type, &value, &trace);
-    PyErr_NormalizeException(&type, &value, &trace);
-    Py_XDECREF(type);
-    Py_XDECREF(trace);
-    return Ref(value);
-#endif
-}
-
 }  // namespace
 
 // Python is never finalised: torch and NumPy do not survive it, and a thread that would then wait for the lock is
@@ -111,49 +99,15 @@ void start_python(const std::string& venv) {
     }
 }
 
-Ref checked(PyObject* object) {
-    if (object == nullptr) {
-        throw_raised();
-    }
-    return Ref(object);
-}
-
-void throw_raised() {
-    const Ref raised = take_raised();
-    const std::string name = raised ? Py_TYPE(raised.get())->tp_name : "";
-    const Ref text(raised ? PyObject_Str(raised.get()) : nullptr);
-    PyErr_Clear();
-    const std::string message = text ? to_string(text.get()) : "";
-    if (name == "HybridStitchError") throw InvalidRequest(message);
-    if (name == "QueueFull") throw QueueFull(message);
-    if (name == "Closed") throw Closed(message);
-    if (name == "TimedOut") throw TimedOut(message);
-    if (name == "Cancelled") throw Cancelled(message);
-    if (name == "NotDrawn") throw NotDrawn(message);
-    throw Error(name + ": " + message);
-}
-
 std::string another_python() {
     const std::string found = Py_GetVersion();  // such as "3.11.7 (main, ...)"
     const std::string version = found.substr(0, found.find(' '));
     if (version == PY_VERSION) {
         return {};
     }
-    return "; the loader found the libpython of Python " + version + ", and this library was built with " PY_VERSION
+    return "; the loader found the libpython of Python " + version +
+           ", and this library was built with " PY_VERSION
            ": put the folder of that one's libpython into LD_LIBRARY_PATH";
-}
-
-std::string to_string(PyObject* text) {
-    if (text == Py_None) {
-        return {};
-    }
-    Py_ssize_t length = 0;
-    const char* bytes = PyUnicode_AsUTF8AndSize(text, &length);
-    if (bytes == nullptr) {
-        PyErr_Clear();
-        return "?";
-    }
-    return {bytes, static_cast<std::size_t>(length)};
 }
 
 }  // namespace hybridstitch
