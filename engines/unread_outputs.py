@@ -11,16 +11,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 
-def spare_place(output: str) -> str:
+def unread_place(output: str) -> str:
     """The place of an output: "key.7" shares "key.odd" with the other odd keys, "velocity" has one of its own."""
     stem, _, index = output.partition(".")
     return f"{stem}.{'odd' if int(index) % 2 else 'even'}" if index else output
 
 
-def spare_bytes(sizes: Mapping[str, int]) -> dict[str, int]:
+def unread_bytes(sizes: Mapping[str, int]) -> dict[str, int]:
     """The size of each place, in bytes, that outputs of these sizes share."""
     places: dict[str, int] = {}
     for output, size in sizes.items():
-        place = spare_place(output)
+        place = unread_place(output)
         places[place] = max(size, places.get(place, 0))
     return places

@@ -9,7 +9,7 @@ from hybridstitch.method.errors import HybridStitchError
 
 
 @dataclass(frozen=True)
-class Case:
+class PromptCase:
     """A prompt and the seed that it is always drawn with."""
 
     prompt: str
@@ -26,10 +26,10 @@ DEMO_CAPTIONS = (  # held out: the demo pair was never trained on them
     "a small dotted white ring below a large checkered red triangle on a sky background",
     "a small dotted red circle on a navy background",
 )
-DEMO_CASES = tuple(Case(caption, seed) for seed, caption in enumerate(DEMO_CAPTIONS))
+DEMO_CASES = tuple(PromptCase(caption, seed) for seed, caption in enumerate(DEMO_CAPTIONS))
 
 
-def cases_from_file(path: Path) -> list[Case]:
+def cases_from_file(path: Path) -> list[PromptCase]:
     """One prompt a line; empty lines and lines that begin with # are skipped. A prompt's seed is its line's number.
 
     Raises:
@@ -42,7 +42,7 @@ def cases_from_file(path: Path) -> list[Case]:
     except UnicodeDecodeError:
         raise HybridStitchError(f"prompts file {path} is not UTF-8 text") from None
     numbered = [(number, line.strip()) for number, line in enumerate(lines, start=1)]
-    cases = [Case(text, number) for number, text in numbered if text and not text.startswith("#")]
+    cases = [PromptCase(text, number) for number, text in numbered if text and not text.startswith("#")]
     if not cases:
         raise HybridStitchError(f"prompts file {path} holds no prompt")
     return cases

@@ -111,8 +111,8 @@ class Drawing:
         prompts = [request.negative_prompt for request in self.batch] if guided else []
         prompts += [request.prompt for request in self.batch]
         embeddings, pooled = text.encode(prompts, self._watch.engine, self._health.watch)
-        self._workspace.sides["text"].copy_(embeddings)
-        self._workspace.sides["pooled"].copy_(pooled)
+        self._workspace.io["text"].copy_(embeddings)
+        self._workspace.io["pooled"].copy_(pooled)
         state.guidance.copy_(torch.tensor([parameters.guidance for parameters in own])[:, None, None])
         state.exponent.copy_(torch.tensor([parameters.residual or 0.0 for parameters in own])[:, None, None])
         state.x.copy_(patchify(self._noise(), self._geometry.patch_size))
@@ -128,7 +128,7 @@ class Drawing:
         """The picture [B, 3, H, W] in -1..1, and its latents [B, C, h, w]."""
         assert self._workspace.decoder is not None
         latents = unpatchify(tokens, self._geometry.patch_size, *self._grid)
-        self._workspace.sides["latents"].copy_(latents)
+        self._workspace.io["latents"].copy_(latents)
         if self._decoder is not None:
             self._decoder.opened()
             self._watch.lap("load")
@@ -136,7 +136,7 @@ class Drawing:
             self._workspace.decoder.run()
         if self._decoder is not None:
             self._decoder.release()
-        return self._workspace.sides["image"], latents
+        return self._workspace.io["image"], latents
 
     def _picture(self, index: int, decoded: Tensor, latents: Tensor) -> Picture:
         request, sampler, state = self.batch[index], self._sampler, self._workspace.state

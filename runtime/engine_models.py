@@ -43,14 +43,14 @@ class EngineModels:
         self._run(call)
         self._guide(call, out)
 
-    def masked(self, x: Tensor, timestep: Tensor, mask: Mask, hard: Tensor) -> None:
+    def masked(self, x: Tensor, timestep: Tensor, mask: Mask, masked_velocity: Tensor) -> None:
         call = self._masked
         if call is not None:  # else there is no token to compute
             self._fill(call, gather(x, mask.computed), timestep)
             self._run(call)
-            self._guide(call, hard)
+            self._guide(call, masked_velocity)
 
-    def hybrid(self, x: Tensor, timestep: Tensor, mask: Mask, hard: Tensor, sketch: Tensor) -> None:
+    def hybrid(self, x: Tensor, timestep: Tensor, mask: Mask, masked_velocity: Tensor, sketch: Tensor) -> None:
         masked, small = self._masked, self._workspace.small
         if masked is None:
             self.small(x, timestep, sketch)
@@ -59,7 +59,7 @@ class EngineModels:
         self._fill(small, x, timestep)
         self._run(masked)
         self._run(small)
-        self._guide(masked, hard)
+        self._guide(masked, masked_velocity)
         self._guide(small, sketch)
 
     def keep(self) -> None:
@@ -81,8 +81,8 @@ class EngineModels:
                 whole.sub_(fresh)
                 fresh = torch.addcmul(fresh, whole, -moved, out=whole)
             pick_rows(fresh, index, frozen)
-        position = workspace.sides["large.position"]
-        pick_rows(position, row_index(mask.computed, position), workspace.sides["masked.position"])
+        position = workspace.io["large.position"]
+        pick_rows(position, row_index(mask.computed, position), workspace.io["masked.position"])
 
     def move(self, mask: Mask, ratio: Tensor) -> None:
         """What they have moved holds their slope: those of the full step before are not needed any more."""

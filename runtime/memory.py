@@ -13,7 +13,7 @@ from hybridstitch.engines.backends import find_backend
 from hybridstitch.engines.full_lengths import full_lengths
 from hybridstitch.engines.profiles import resolve
 from hybridstitch.engines.store.manifest import Manifest
-from hybridstitch.engines.unread_outputs import spare_bytes
+from hybridstitch.engines.unread_outputs import unread_bytes
 from hybridstitch.method.guidance import halves
 from hybridstitch.method.parameters import SamplingParameters
 from hybridstitch.method.program import make_program
@@ -137,4 +137,4 @@ def _unwanted(large: Manifest, rows: int, tokens: int) -> int:
         for name, spec in large.outputs.items()
         if name != "velocity"
     }
-    return sum(spare_bytes(sizes).values())
+    return sum(unread_bytes(sizes).values())

@@ -26,7 +26,7 @@ from hybridstitch.models.scheduler import load_scheduler
 from hybridstitch.pairs.parameters import make_parameters
 from hybridstitch.pairs.recipe import Recipe
 
-from .fits import batch_sizes
+from .batch_sizes import batch_sizes
 from .prompts import Tokenizers, encoder_length
 from .workspace import Shape
 

@@ -11,7 +11,7 @@ import torch
 
 
 @dataclass
-class Spent:
+class TimeSpent:
     """Seconds spent in something, and how often it ran."""
 
     calls: int = 0
@@ -24,8 +24,8 @@ class Timing:
     steps), and in low memory load. `engines`: each
     engine over all stages. `total` is wall time from prompt to picture, in seconds."""
 
-    stages: dict[str, Spent] = field(default_factory=dict)
-    engines: dict[str, Spent] = field(default_factory=dict)
+    stages: dict[str, TimeSpent] = field(default_factory=dict)
+    engines: dict[str, TimeSpent] = field(default_factory=dict)
     total: float = 0.0
 
     @property
@@ -72,7 +72,7 @@ class Stopwatch:
             torch.cuda.synchronize(self._device)
         timing = Timing(total=self._between(self._start, end))
         for group, name, start, stop in self._spans:
-            spent = getattr(timing, group).setdefault(name, Spent())
+            spent = getattr(timing, group).setdefault(name, TimeSpent())
             spent.calls += 1
             spent.seconds += self._between(start, stop)
         return timing

@@ -31,7 +31,7 @@ MOVED = "moved"
 
 
 @dataclass(frozen=True)
-class Lengths:
+class BatchShape:
     """What decides the lengths of all that does not depend on a mask.
 
     images: of the batch. rows: of the engines' batch, twice as many when guided.
@@ -43,7 +43,7 @@ class Lengths:
 
 
 @dataclass(frozen=True)
-class Shape(Lengths):
+class Shape(BatchShape):
     """What decides every length of a run.
 
     masked: M, the tokens that the large model computes in a hybrid step; None: there is no hybrid step, and so no keys
@@ -59,8 +59,8 @@ class Shape(Lengths):
         return cls(size, images, rows, masked, remembers(program), extrapolates(program))
 
     @property
-    def lengths(self) -> Lengths:
-        return Lengths(self.size, self.images, self.rows)
+    def lengths(self) -> BatchShape:
+        return BatchShape(self.size, self.images, self.rows)
 
 
 @dataclass(frozen=True)
@@ -82,17 +82,17 @@ class Space:
 class Specification:
     """Every tensor of a workspace by its name.
 
-    state: the sampler's. sides: what else the engines read and write. fresh: keys and values of a full step.
-    masked_state, masked_sides, frozen: what depends on M, of the state, of the sides, and the keys and values of the
+    state: the sampler's. io: what else the engines read and write. fresh: keys and values of a full step.
+    masked_state, masked_io, frozen: what depends on M, of the state, of io, and the keys and values of the
     tokens that are not computed. trend: what is remembered of full steps, where held tokens move on or are corrected.
     earlier: what moving keys and values on takes beside them.
     """
 
     state: Mapping[str, Space]
-    sides: Mapping[str, Space]
+    io: Mapping[str, Space]
     fresh: Mapping[str, Space]
     masked_state: Mapping[str, Space]
-    masked_sides: Mapping[str, Space]
+    masked_io: Mapping[str, Space]
     frozen: Mapping[str, Space]
     trend: Mapping[str, Space]
     earlier: Mapping[str, Space]
@@ -100,7 +100,7 @@ class Specification:
     @property
     def base_bytes(self) -> int:
         """Of all but the keys and values that does not depend on M."""
-        return _bytes(self.state, self.sides)
+        return _bytes(self.state, self.io)
 
     @property
     def fresh_bytes(self) -> int:
@@ -109,7 +109,7 @@ class Specification:
     @property
     def masked_bytes(self) -> int:
         """Of all that depends on M."""
-        return _bytes(self.masked_state, self.masked_sides, self.frozen)
+        return _bytes(self.masked_state, self.masked_io, self.frozen)
 
     @property
     def trend_bytes(self) -> int:
@@ -127,7 +127,7 @@ class Specification:
     @property
     def others(self) -> int:
         """Bytes of all else."""
-        return self.base_bytes + _bytes(self.masked_state, self.masked_sides, self.trend)
+        return self.base_bytes + _bytes(self.masked_state, self.masked_io, self.trend)
 
 
 def _bytes(*spaces: Mapping[str, Space]) -> int:
@@ -148,21 +148,21 @@ def specification(manifests: Mapping[str, Manifest], shape: Shape) -> Specificat
     tokens, masked = geometry.tokens(shape.size), shape.masked or 0
     lengths = {"B": shape.images, "N": tokens, "M": masked, "F": tokens - masked, "W": geometry.token_width}
     state = _spaces(STATE, lengths)
-    sides = {
+    io = {
         "text": Space((rows, geometry.text_tokens, geometry.text_width), dtype["large"]),
         "pooled": Space((rows, geometry.pooled_width), dtype["large"]),
     }
     for call, model, count in (("large", "large", tokens), ("masked", "large", masked), ("small", "small", tokens)):
-        sides[f"{call}.tokens"] = Space((rows, count, geometry.token_width), dtype[model])
-        sides[f"{call}.velocity"] = Space((rows, count, geometry.token_width), dtype[model])
-        sides[f"{call}.position"] = Space((rows, count, _geometry(manifests[model]).width), dtype[model])
+        io[f"{call}.tokens"] = Space((rows, count, geometry.token_width), dtype[model])
+        io[f"{call}.velocity"] = Space((rows, count, geometry.token_width), dtype[model])
+        io[f"{call}.position"] = Space((rows, count, _geometry(manifests[model]).width), dtype[model])
     for model in ("large", "small"):
-        sides[f"{model}.timestep"] = Space((rows,), torch.float32)
-        sides[f"{model}.peaks"] = Space((MOST_STEPS, rows), torch.float32)
+        io[f"{model}.timestep"] = Space((rows,), torch.float32)
+        io[f"{model}.peaks"] = Space((MOST_STEPS, rows), torch.float32)
     if "vae_decoder" in manifests:
         latent = shape.size.height // geometry.vae_factor, shape.size.width // geometry.vae_factor
-        sides["latents"] = Space((shape.images, geometry.latent_channels, *latent), dtype["vae_decoder"])
-        sides["image"] = Space((shape.images, 3, shape.size.height, shape.size.width), dtype["vae_decoder"])
+        io["latents"] = Space((shape.images, geometry.latent_channels, *latent), dtype["vae_decoder"])
+        io["image"] = Space((shape.images, 3, shape.size.height, shape.size.width), dtype["vae_decoder"])
     kept = 0 if shape.masked is None else geometry.attentions
     names = [f"{kind}.{index}" for index in range(kept) for kind in ("key", "value")]
     head = rows, geometry.heads
@@ -171,10 +171,10 @@ def specification(manifests: Mapping[str, Manifest], shape: Shape) -> Specificat
     of_mask = [name for name, (dims, _) in STATE.items() if {"M", "F"} & set(dims)]
     return Specification(
         state={name: space for name, space in state.items() if name not in of_mask},
-        sides={name: space for name, space in sides.items() if not name.startswith("masked.")},
+        io={name: space for name, space in io.items() if not name.startswith("masked.")},
         fresh=dict.fromkeys(names, fresh),
         masked_state={name: state[name] for name in of_mask},
-        masked_sides={name: space for name, space in sides.items() if name.startswith("masked.")},
+        masked_io={name: space for name, space in io.items() if name.startswith("masked.")},
         frozen={f"frozen_{name}": frozen for name in names},
         trend=_spaces(TREND, lengths) if shape.remembers else {},
         earlier=_earlier(names, fresh, masked) if shape.extrapolates and 0 < masked < tokens else {},
@@ -220,15 +220,13 @@ class _Base:
 
     def __init__(self, sessions: Sessions, positions: Mapping[str, Tensor], spec: Specification, images: int) -> None:
         self.device = sessions["large"].engine.device
-        self.state, self.sides = _allocate(spec.state, self.device), _allocate(spec.sides, self.device)
+        self.state, self.io = _allocate(spec.state, self.device), _allocate(spec.io, self.device)
         for model, table in positions.items():
-            self.sides[f"{model}.position"].copy_(table)
-        self.small = bind(sessions["small"], "small", "small", self.sides, {}, {}, images)
+            self.io[f"{model}.position"].copy_(table)
+        self.small = bind(sessions["small"], "small", "small", self.io, {}, {}, images)
         self.decoder: BoundCall | None = None
         if "vae_decoder" in sessions:
-            self.decoder = sessions["vae_decoder"].bind(
-                {"latents": self.sides["latents"]}, {"image": self.sides["image"]}
-            )
+            self.decoder = sessions["vae_decoder"].bind({"latents": self.io["latents"]}, {"image": self.io["image"]})
 
 
 class _Full:
@@ -237,19 +235,19 @@ class _Full:
     def __init__(self, sessions: Sessions, base: _Base, spec: Specification, shape: Shape) -> None:
         self.fresh = _allocate(spec.fresh, base.device)
         no_keys = _no_keys(sessions["large"].engine.manifest, shape.rows, base.device)
-        self.call = bind(sessions["large"], "large", "large", base.sides, no_keys, self.fresh, shape.images)
+        self.call = bind(sessions["large"], "large", "large", base.io, no_keys, self.fresh, shape.images)
 
 
 class _Masked:
     """What depends on M: the large model's call on the masked tokens, and the keys and values of the others."""
 
     def __init__(self, sessions: Sessions, base: _Base, spec: Specification, shape: Shape) -> None:
-        self.state, self.sides = _allocate(spec.masked_state, base.device), _allocate(spec.masked_sides, base.device)
+        self.state, self.io = _allocate(spec.masked_state, base.device), _allocate(spec.masked_io, base.device)
         self.frozen = _allocate(spec.frozen, base.device)
-        sides = {**base.sides, **self.sides}
+        io = {**base.io, **self.io}
         self.call: Call | None = None
         if shape.masked:
-            self.call = bind(sessions["large"], "masked", "large", sides, self.frozen, {}, shape.images)
+            self.call = bind(sessions["large"], "masked", "large", io, self.frozen, {}, shape.images)
 
 
 class _Trend:
@@ -270,7 +268,7 @@ class Workspace:
     """The tensors of a specification, and the calls of each kind of step bound to them.
 
     state: the sampler's. fresh, frozen: keys and values, of a full step and of its frozen tokens. earlier: what moving
-    these on takes; empty where they stay. sides: what else the engines read and write. large, masked, small, decoder:
+    these on takes; empty where they stay. io: what else the engines read and write. large, masked, small, decoder:
     the calls; masked is None where no token is computed by itself, decoder where pictures are not decoded.
     """
 
@@ -308,7 +306,7 @@ class Workspace:
             earlier = kept.get(place, spec.earlier_bytes, lambda: _Earlier(spec, base.device)).earlier
         self.shape, self._session, self._device = shape, sessions["large"], base.device
         self.state = State(**base.state, **masked.state, trend=trend)
-        self.sides = {**base.sides, **masked.sides}
+        self.io = {**base.io, **masked.io}
         self.fresh, self.frozen, self.earlier = full.fresh, masked.frozen, earlier
         self.large, self.masked, self.small, self.decoder = full.call, masked.call, base.small, base.decoder
 
@@ -322,12 +320,12 @@ class Workspace:
         if self.masked is None:
             return None
         no_keys = _no_keys(self._session.engine.manifest, self.shape.rows, self._device)
-        return bind(self._session, "masked", "large", self.sides, no_keys, {}, self.shape.images)
+        return bind(self._session, "masked", "large", self.io, no_keys, {}, self.shape.images)
 
     def note_steps(self, health: Health, steps: int) -> None:
         """Note what the transformers gave in the first steps of a run."""
         models = ("large", "small")
-        peaks = torch.stack([self.sides[f"{model}.peaks"][:steps] for model in models], dim=1)
+        peaks = torch.stack([self.io[f"{model}.peaks"][:steps] for model in models], dim=1)
         where = [f"{model}, step {step + 1}," for step in range(steps) for model in models]
         health.note(where, peaks.flatten(0, 1))
 
@@ -336,23 +334,23 @@ def bind(
     session: Session,
     call: str,
     model: str,
-    sides: Mapping[str, Tensor],
+    io: Mapping[str, Tensor],
     frozen: Mapping[str, Tensor],
     fresh: Mapping[str, Tensor],
     images: int,
 ) -> Call:
-    """Bind a transformer's call ("large", "masked" or "small") to its tensors among the sides.
+    """Bind a transformer's call ("large", "masked" or "small") to its tensors among the inputs and outputs.
 
     Args:
         frozen: the keys and values that it reads. fresh: those that it writes.
     """
-    tokens, velocity = sides[f"{call}.tokens"], sides[f"{call}.velocity"]
+    tokens, velocity = io[f"{call}.tokens"], io[f"{call}.velocity"]
     inputs = {
         "tokens": tokens,
-        "position": sides[f"{call}.position"],
-        "text": sides["text"],
-        "pooled": sides["pooled"],
-        "timestep": sides[f"{model}.timestep"],
+        "position": io[f"{call}.position"],
+        "text": io["text"],
+        "pooled": io["pooled"],
+        "timestep": io[f"{model}.timestep"],
         **frozen,
     }
     return Call(
@@ -362,7 +360,7 @@ def bind(
         timestep=inputs["timestep"],
         velocity=velocity,
         velocities=velocity.split(images),
-        peaks=sides[f"{model}.peaks"],
+        peaks=io[f"{model}.peaks"],
     )
 
 

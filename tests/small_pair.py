@@ -115,8 +115,8 @@ class SmallPair:
             lambda: {name: self.position(name) for name in self.engines},
             Shape.of(self.size, images, rows, masked, program),
         )
-        workspace.sides["text"].copy_(self.text)
-        workspace.sides["pooled"].copy_(self.pooled)
+        workspace.io["text"].copy_(self.text)
+        workspace.io["pooled"].copy_(self.pooled)
         workspace.state.x.copy_(self.noise)
         workspace.state.guidance.fill_(self.guidance)
         workspace.state.index.fill_(0)

@@ -14,7 +14,7 @@ from hybridstitch.engines.store.manifest import Manifest
 
 
 @dataclass(frozen=True)
-class Case:
+class CallCase:
     """One call to compare. profile: the one that the lengths run in; place: where in a profile they lie."""
 
     profile: str
@@ -25,13 +25,13 @@ class Case:
         return f"{self.profile} {self.place} ({', '.join(f'{s} {length}' for s, length in self.lengths.items())})"
 
 
-def cases_for(manifest: Manifest, *, quick: bool = False) -> list[Case]:
+def cases_for(manifest: Manifest, *, quick: bool = False) -> list[CallCase]:
     """The cases of one engine, each lengths once.
 
     Args:
         quick: of each profile the typical lengths and one in between, instead of its corners too.
     """
-    found: dict[tuple[tuple[str, int], ...], Case] = {}
+    found: dict[tuple[tuple[str, int], ...], CallCase] = {}
     for profile in manifest.profiles:
         for place, lengths in _places(profile).items():
             if quick and place not in ("opt", "low between"):
@@ -39,7 +39,7 @@ def cases_for(manifest: Manifest, *, quick: bool = False) -> list[Case]:
             index = best_profile(manifest.profiles, lengths)  # where profiles overlap, the one that will run it
             assert index is not None
             key = tuple(sorted(lengths.items()))
-            found.setdefault(key, Case(manifest.profiles[index].name, place, lengths))
+            found.setdefault(key, CallCase(manifest.profiles[index].name, place, lengths))
     return list(found.values())
 
 

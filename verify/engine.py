@@ -16,7 +16,7 @@ from hybridstitch.engines.out_of_memory import Allocation, is_out_of_memory
 from hybridstitch.engines.profiles import Profile
 from hybridstitch.engines.store.manifest import Manifest
 
-from .call_cases import Case
+from .call_cases import CallCase
 from .compare import CALL_BOUNDS, Bounds, Comparison, compare_outputs, precision
 from .failures import FailedCall, Save, forget
 from .inputs import Material, inputs_for
@@ -33,7 +33,7 @@ class CaseReport:
     """
 
     component: str
-    case: Case
+    case: CallCase
     comparisons: tuple[Comparison, ...]
     seconds: float
     problem: str | None = None
@@ -76,9 +76,9 @@ def engine_bounds(manifest: Manifest) -> Bounds:
 def verify_engine(
     engine: Engine,
     reference: Engine,
-    cases: Sequence[Case],
+    cases: Sequence[CallCase],
     material: Material,
-    on_case: Callable[[Case], None] = lambda _: None,
+    on_case: Callable[[CallCase], None] = lambda _: None,
     save: Save = forget,
 ) -> list[CaseReport]:
     """Run every case on both.
@@ -100,7 +100,7 @@ def verify_engine(
     return reports
 
 
-def _verify_case(session: Session, reference: Session, case: Case, material: Material, save: Save) -> CaseReport:
+def _verify_case(session: Session, reference: Session, case: CallCase, material: Material, save: Save) -> CaseReport:
     engine = session.engine
     manifest, bounds = engine.manifest, engine_bounds(engine.manifest)
     outputs: Mapping[str, Tensor] = {}

@@ -24,7 +24,7 @@ from hybridstitch.engines.store.folder import Store
 from hybridstitch.engines.store.manifest import Manifest
 from hybridstitch.method.errors import HybridStitchError
 
-from .call_cases import Case
+from .call_cases import CallCase
 from .compare import Bounds
 
 INPUTS, ENGINE, REFERENCE, COMMAND = "inputs.json", "engine_outputs.json", "reference_outputs.json", "command.sh"
@@ -39,7 +39,7 @@ class FailedCall:
     """
 
     manifest: Manifest
-    case: Case
+    case: CallCase
     failures: Sequence[str]
     bounds: Bounds
     inputs: Mapping[str, Tensor]

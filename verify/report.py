@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from .call_cases import Case
+from .call_cases import CallCase
 from .compare import Bounds, Comparison
 from .engine import CaseReport
 from .stages import StageReport
@@ -32,7 +32,7 @@ class ProfileReport:
         return sum(case.seconds for case in self.cases)
 
     @property
-    def worst(self) -> tuple[Case, Comparison] | None:
+    def worst(self) -> tuple[CallCase, Comparison] | None:
         """The output that comes nearest to its bounds, or goes farthest beyond, and its case."""
         found = [(report.case, worst) for report in self.cases if (worst := report.worst(self.bounds)) is not None]
         return max(found, key=lambda pair: pair[1].severity(self.bounds), default=None)
@@ -107,7 +107,7 @@ class Report:
         return None
 
     @property
-    def worst(self) -> tuple[ProfileReport, Case, Comparison] | None:
+    def worst(self) -> tuple[ProfileReport, CallCase, Comparison] | None:
         """The call that uses up most of its bounds."""
         found = [(profile, *profile.worst) for profile in self.profiles if profile.worst is not None]
         return max(found, key=lambda row: row[2].severity(row[0].bounds), default=None)
@@ -135,5 +135,5 @@ class Report:
         }
 
 
-def _worst_as_dict(case: Case, found: Comparison) -> dict[str, Any]:
+def _worst_as_dict(case: CallCase, found: Comparison) -> dict[str, Any]:
     return {"place": case.place, "lengths": dict(case.lengths), **asdict(found)}

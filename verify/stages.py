@@ -120,8 +120,8 @@ def run_stage(side: Side, stage: str, setting: Setting, *, follow: Sequence[Mask
         Shape(setting.size, images, images * halves(setting.guidance), masked),
     )
     state, choose = workspace.state, _Following(follow)
-    workspace.sides["text"].copy_(setting.text)
-    workspace.sides["pooled"].copy_(setting.pooled)
+    workspace.io["text"].copy_(setting.text)
+    workspace.io["pooled"].copy_(setting.pooled)
     state.x.copy_(setting.noise)
     state.guidance.fill_(parameters.guidance)
     state.exponent.fill_(parameters.residual or 0.0)

@@ -26,7 +26,7 @@ from hybridstitch.runtime.prompts import Tokenizers, encoder_length
 from hybridstitch.runtime.text import TextEncoders
 
 from .built import Built, find_built
-from .call_cases import Case, cases_for
+from .call_cases import CallCase, cases_for
 from .compare import LEAST_SAME_MASK, RUN_BOUNDS, precision
 from .engine import CaseReport, engine_bounds, enough_memory, one_line, verify_engine
 from .failures import FailureFolder, Save, forget, require_place
@@ -124,7 +124,7 @@ def verify_pair(
 def _verify_engines(
     built: Built,
     names: Sequence[str],
-    cases: Mapping[str, list[Case]],
+    cases: Mapping[str, list[CallCase]],
     seed: int,
     advance: Callable[[str], None],
     save: Save,
@@ -139,7 +139,7 @@ def _verify_engines(
         with closing(encoders.get(name) or built.reference(name)) as reference:
             for plan in built.pair.plans[name]:
 
-                def say(case: Case, name: str = name) -> None:
+                def say(case: CallCase, name: str = name) -> None:
                     advance(f"{name} {case.profile}")
 
                 with closing(built.open_plan(plan)) as engine:

@@ -23,7 +23,7 @@ from ..out_of_memory import opening, running
 from ..profiles import best_profile
 from ..store.manifest import Manifest
 from ..tensorrt_module import make_log, tensorrt_module
-from ..unread_outputs import spare_bytes, spare_place
+from ..unread_outputs import unread_bytes, unread_place
 from .engine import check_call
 from .scratch_arena import ScratchArena
 
@@ -212,7 +212,7 @@ class TensorRTSession:
         }
         grown = {
             place: self._empty((size,), torch.uint8)
-            for place, size in spare_bytes(sizes).items()
+            for place, size in unread_bytes(sizes).items()
             if place not in self._spare or self._spare[place].numel() < size
         }
         return {**self._spare, **grown}
@@ -259,7 +259,7 @@ class TensorRTCall:
             self._execution.set_device_memory(address, self.scratch_bytes)
             self._addresses[""] = address
         unwanted = self._owner.manifest.outputs.keys() - self.outputs.keys()
-        tensors = {**self._inputs, **self.outputs, **{name: spare[spare_place(name)] for name in unwanted}}
+        tensors = {**self._inputs, **self.outputs, **{name: spare[unread_place(name)] for name in unwanted}}
         for name, tensor in tensors.items():
             address = tensor.data_ptr() or nothing.data_ptr()
             if self._addresses.get(name) == address:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import product
 from typing import Any
 
 from hybridstitch.evaluation.variants import HYBRID, LARGE, PAPER, SMALL, SRDIFFUSION, T_STITCH, Variant, large_at
 from hybridstitch.method.errors import HybridStitchError
+from hybridstitch.method.settings import OFF, Switch
 from hybridstitch.runtime.pipeline import HybridStitch
 
 from .baselines import ALONE, ORACLE, RANDOM
@@ -14,6 +16,7 @@ from .baselines import ALONE, ORACLE, RANDOM
 CONTROL_STEPS = (5 / 7, 4 / 7, 3 / 7, 5 / 14, 2 / 7, 3 / 14)
 """Shares of the recipe's steps that the large model alone is drawn in: 20, 16, 12, 10, 8 and 6 of 28."""
 RESIDUAL = 2.0
+ON = str(Switch.ON)
 
 
 def controls(steps: int) -> list[Variant]:
@@ -56,7 +59,7 @@ def held(large: int, masked: int, steps: int, **settings: Any) -> Variant:
 
 
 def _short(setting: str) -> str:
-    shorts = {"mask_ratio": "m", "refresh_every": "f", "residual": "r", "grid": "g"}
+    shorts = {"mask_ratio": "m", "refresh_every": "f", "residual": "r", "grid": "g", "extrapolate": "e"}
     return shorts.get(setting, f"{setting} ")
 
 
@@ -178,6 +181,33 @@ def _steps(steps: int) -> list[Variant]:
     return [HYBRID.but(f"hybrid, {count} steps", steps=count) for count in fewer]
 
 
+def _moving_on(steps: int) -> list[Variant]:
+    """Held tokens that move on and are corrected: either alone, how far, with which masks, and how often all are
+    computed; stage ends and steps for the grid of `steps`, from 1.9 to 3 times as fast."""
+    found = []
+    for large, count, ratio in ((5, 22, 0.15), (4, 16, 0.15), (4, 12, 0.3)):
+        for part, correct in product((0.0, 0.5), (OFF, ON)):
+            found.append(_moved(large, count, steps, ratio, part, correct))
+    found += [_moved(5, 22, steps, 0.15, part) for part in (0.25, 0.75, 1.0)]
+    for large, count in ((5, 26), (5, 22), (4, 18), (4, 14)):
+        found.append(_moved(large, count, steps, 0.0))
+    others = [(5, 20, 0.15), (5, 20, 0.3), (5, 18, 0.5), (4, 14, 0.3), (5, 12, 0.3), (4, 13, 0.15)]
+    found += [_moved(large, count, steps, ratio) for large, count, ratio in others]
+    found.append(_moved(5, 24, steps, 0.15, full_after=2))
+    found += [on_grid(max(1, round(share / 28 * steps)), steps) for share in (16, 14, 12, 10, 8)]
+    return list({variant.name: variant for variant in found}.values())
+
+
+def _moved(
+    large: int, count: int, steps: int, ratio: float, part: float = 0.5, correct: str = ON, full_after: int = 1
+) -> Variant:
+    """Of 28 steps, so many: held to the end, after every `full_after` held steps a full one."""
+    few = max(4, round(count / 28 * steps))
+    kept = max(2, round(large / count * few))
+    own = {"refresh_every": full_after, "mask_ratio": ratio, "grid": steps, "extrapolate": part, "correct": correct}
+    return held(kept, few - kept, few, **own)
+
+
 ABLATIONS: dict[str, Callable[[int], list[Variant]]] = {
     "score": _scores,
     "keys": _keys,
@@ -190,6 +220,7 @@ ABLATIONS: dict[str, Callable[[int], list[Variant]]] = {
     "grid": _grid,
     "sketch": _sketches,
     "steps": _steps,
+    "moving-on": _moving_on,
 }
 """By name, of the recipe's number of steps; what a row does not name is as the recipe has it."""
 

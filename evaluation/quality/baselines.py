@@ -6,7 +6,7 @@ from contextlib import nullcontext
 
 import torch
 
-from hybridstitch.evaluation.cases import Case
+from hybridstitch.evaluation.cases import PromptCase
 from hybridstitch.evaluation.variants import LARGE, Variant
 from hybridstitch.method.masks import Choose, hardest, token_mean
 from hybridstitch.method.tokens import patchify
@@ -27,7 +27,7 @@ class AloneModels(EngineModels):
         self._masked = workspace.masked_alone()
 
 
-def aided(pipe: HybridStitch, variant: Variant, case: Case) -> Choose:
+def aided(pipe: HybridStitch, variant: Variant, case: PromptCase) -> Choose:
     """What chooses the mask of a variant.
 
     random: by chance, from the case's seed. oracle: the tokens that end farthest from the large model's own picture
@@ -58,7 +58,7 @@ def aided(pipe: HybridStitch, variant: Variant, case: Case) -> Choose:
     return lambda scores, count: hardest(known.to(scores), count)
 
 
-def draw(pipe: HybridStitch, variant: Variant, case: Case) -> tuple[Picture, float]:
+def draw(pipe: HybridStitch, variant: Variant, case: PromptCase) -> tuple[Picture, float]:
     """A variant's picture of a case, and its seconds.
 
     Raises:

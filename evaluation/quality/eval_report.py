@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from hybridstitch.evaluation.cases import Case
+from hybridstitch.evaluation.cases import PromptCase
 from hybridstitch.evaluation.variants import LARGE_ON_GRID, Variant
 from hybridstitch.evaluation.world.judge import shares
 
@@ -26,15 +26,18 @@ MEANS = ("psnr", "ssim", "lpips", "feature_distance")
 class EvalRow:
     """A variant over all cases.
 
-    seconds: the median a picture; speedup: over the large model, of the same cases. means: of psnr (dB), ssim, lpips
+    seconds: the median a picture. operations: of its program, in full steps; None: not counted. speedup: over the large
+    model, of the same cases, or by operations where these are counted. means: of psnr (dB), ssim, lpips
     and feature_distance, those that were measured. accuracy: by attribute, what the judge finds right; all_right:
     everything in a picture. frechet: of the scene's features, to true pictures. beside_control: means of the paired
-    differences to the large model alone in the same time (psnr, all_right); None where no number of steps takes that.
+    differences to the large model alone in the same time (psnr, all_right), or with as many operations; None where no
+    number of steps takes that.
     beside_grid: the same beside fewer steps of the large model on a grid, where there are such.
     """
 
     variant: Variant
     seconds: float
+    operations: float | None
     speedup: float
     means: Mapping[str, Interval]
     accuracy: Mapping[str, float] | None
@@ -42,6 +45,11 @@ class EvalRow:
     frechet: float | None
     beside_control: Mapping[str, Interval | None]
     beside_grid: Mapping[str, Interval | None]
+
+    @property
+    def cost(self) -> float:
+        """What it is compared by: operations, or seconds."""
+        return self.seconds if self.operations is None else self.operations
 
     def as_json(self) -> dict[str, Any]:
         return {**asdict(self), "variant": self.variant.name, "settings": dict(self.variant.settings)}
@@ -51,40 +59,68 @@ def rows_of(
     records: Records,
     large: Variant,
     variants: Sequence[Variant],
-    cases: Sequence[Case],
+    cases: Sequence[PromptCase],
     true_features: np.ndarray | None = None,
+    operations: Mapping[str, float] | None = None,
 ) -> list[EvalRow]:
     """One row for each variant, of the cases that all of them have been drawn for.
 
     Args:
         true_features: [n, D] of true pictures; None: there is no judge.
+        operations: of each variant's program, by its name, to compare by; None: seconds are compared.
     """
     every = [large, *(variant for variant in variants if variant.name != large.name)]
     found = {variant.name: [records.find(variant, case) for case in cases] for variant in every}
     complete = [place for place in range(len(cases)) if all(each[place] is not None for each in found.values())]
-    kept = {name: [record for place in complete if (record := each[place])] for name, each in found.items()}
+    runs = {
+        name: _Run([record for place in complete if (record := each[place])], operations and operations[name])
+        for name, each in found.items()
+    }
     controls = [
-        _Control([kept[variant.name] for variant in every if variant.curve == curve and variant.aid is None])
+        _Control([runs[variant.name] for variant in every if variant.curve == curve and variant.aid is None])
         for curve in (large.curve, LARGE_ON_GRID)
     ]
-    return [_row(variant, kept[variant.name], kept[large.name], controls, true_features) for variant in every]
+    return [_row(variant, runs[variant.name], runs[large.name], controls, true_features) for variant in every]
+
+
+@dataclass(frozen=True)
+class _Run:
+    """A variant's records, one of each case, and its operations where these are compared."""
+
+    records: Sequence[Record]
+    operations: float | None
+
+    @property
+    def seconds(self) -> float:
+        return median(record["seconds"] for record in self.records)
+
+    @property
+    def cost(self) -> float:
+        """What is compared: operations, or seconds."""
+        return self.seconds if self.operations is None else self.operations
+
+    def speedup(self, large: _Run) -> float:
+        if self.operations is not None and large.operations is not None:
+            return large.operations / self.operations
+        pairs = zip(large.records, self.records, strict=True)
+        return median(whole["seconds"] / part["seconds"] for whole, part in pairs)
 
 
 def _row(
     variant: Variant,
-    records: Sequence[Record],
-    large: Sequence[Record],
+    run: _Run,
+    large: _Run,
     controls: Sequence[_Control],
     true_features: np.ndarray | None,
 ) -> EvalRow:
-    seconds = [record["seconds"] for record in records]
-    speedup = median(whole["seconds"] / part for whole, part in zip(large, seconds, strict=True))
-    alone = [control.all_beside(records) for control in controls]
+    records = run.records
+    alone = [control.all_beside(run) for control in controls]
     judged = true_features is not None
     return EvalRow(
         variant=variant,
-        seconds=median(seconds),
-        speedup=speedup,
+        seconds=run.seconds,
+        operations=run.operations,
+        speedup=run.speedup(large),
         means={name: interval([record[name] for record in records]) for name in MEANS if name in records[0]},
         accuracy=shares([record["right"] for record in records]) if judged else None,
         all_right=interval(values(records, "all_right")) if judged else None,
@@ -108,30 +144,24 @@ def _frechet(records: Sequence[Record], true_features: np.ndarray | None) -> flo
 
 
 class _Control:
-    """The large model alone, over its numbers of steps: what it reaches in any time between two of them."""
+    """The large model alone, over its numbers of steps: what it reaches at any cost between two of them."""
 
-    def __init__(self, runs: Sequence[Sequence[Record]]) -> None:
-        self._runs = sorted(runs, key=lambda records: median(record["seconds"] for record in records))
-        self._seconds = [median(record["seconds"] for record in records) for records in self._runs]
+    def __init__(self, runs: Sequence[_Run]) -> None:
+        self._runs = sorted(runs, key=lambda run: run.cost)
 
-    def knows(self, records: Sequence[Record]) -> bool:
-        """Whether these are of the control itself."""
-        return any(records == run for run in self._runs)
+    def all_beside(self, run: _Run) -> dict[str, Interval | None]:
+        """`beside` of each value; nothing for its own runs."""
+        return {} if run in self._runs else {name: self.beside(name, run) for name in ("psnr", "all_right")}
 
-    def all_beside(self, records: Sequence[Record]) -> dict[str, Interval | None]:
-        """`beside` of each value; nothing for its own records."""
-        return {} if self.knows(records) else {name: self.beside(name, records) for name in ("psnr", "all_right")}
-
-    def beside(self, name: str, records: Sequence[Record]) -> Interval | None:
-        """The mean of what each picture has more than the control's of the same case, in the same time: between two
-        numbers of steps in proportion. None: it takes more time than the one or less than the other end."""
-        if name == "all_right" and "right" not in records[0]:
+    def beside(self, name: str, run: _Run) -> Interval | None:
+        """The mean of what each picture has more than the control's of the same case, at the same cost: between two
+        numbers of steps in proportion. None: it costs more than the one or less than the other end."""
+        if name == "all_right" and "right" not in run.records[0]:
             return None
-        known = [place for place, run in enumerate(self._runs) if name == "all_right" or name in run[0]]
-        target = median(record["seconds"] for record in records)
+        known = [each for each in self._runs if name == "all_right" or name in each.records[0]]
         for low, high in pairwise(known):
-            if self._seconds[low] <= target <= self._seconds[high]:
-                share = (target - self._seconds[low]) / (self._seconds[high] - self._seconds[low])
-                before, after = (values(self._runs[place], name) for place in (low, high))
-                return interval(values(records, name) - (before + share * (after - before)))
+            if low.cost <= run.cost <= high.cost:
+                share = (run.cost - low.cost) / (high.cost - low.cost)
+                before, after = values(low.records, name), values(high.records, name)
+                return interval(values(run.records, name) - (before + share * (after - before)))
         return None

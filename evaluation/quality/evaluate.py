@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from hybridstitch.evaluation.cases import Case
+from hybridstitch.evaluation.cases import PromptCase
 from hybridstitch.evaluation.variants import Variant
 from hybridstitch.method.progress import OnProgress, Progress, silent
 from hybridstitch.runtime.pipeline import HybridStitch
@@ -25,7 +25,7 @@ def evaluate(
     pipe: HybridStitch,
     large: Variant,
     variants: Sequence[Variant],
-    cases: Sequence[Case],
+    cases: Sequence[PromptCase],
     records: Records,
     *,
     probe: Probe | None = None,

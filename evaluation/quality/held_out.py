@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from hybridstitch.evaluation.cases import Case
+from hybridstitch.evaluation.cases import PromptCase
 from hybridstitch.evaluation.world.judge import Judge, accuracy_on_true_pictures, load_judge, verdicts
 from hybridstitch.evaluation.world.scenes import caption, read_caption, render, sample_scene
 
@@ -24,10 +24,10 @@ SIDE = 128
 """Pixels of the pictures that the judge knows."""
 
 
-def held_out_cases(count: int) -> list[Case]:
+def held_out_cases(count: int) -> list[PromptCase]:
     """Captions of the demo pair's world that it was never trained on; case k is always the same."""
     scenes = [sample_scene(FIRST_SEED + index, held_out_only=True) for index in range(count)]
-    return [Case(caption(scene), seed) for seed, scene in enumerate(scenes)]
+    return [PromptCase(caption(scene), seed) for seed, scene in enumerate(scenes)]
 
 
 def is_trusted(accuracy: Mapping[str, float]) -> bool:

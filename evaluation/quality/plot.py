@@ -1,4 +1,4 @@
-"""The main picture: quality against measured time, every method as a curve, the large model alone among them."""
+"""The main picture: quality against measured time, or operations; every method is a curve, as is the large model alone."""
 
 from __future__ import annotations
 
@@ -31,12 +31,13 @@ def plot_quality(rows: Sequence[EvalRow], title: str, folder: Path) -> list[Path
         OSError: a file cannot be written.
     """
     paths = [folder / "closeness.png"]
-    with figure(paths[0], f"Closeness to the large model ({title})", "seconds a picture", "PSNR, dB") as axes:
+    across = "seconds a picture" if rows[0].operations is None else "operations a picture, in the large model's steps"
+    with figure(paths[0], f"Closeness to the large model ({title})", across, "PSNR, dB") as axes:
         _curves(axes, [(row, row.means["psnr"]) for row in rows if "psnr" in row.means])
     judged = [(row, row.all_right) for row in rows if row.all_right is not None]
     if judged:
         paths.append(folder / "attributes.png")
-        with figure(paths[1], f"Everything in a picture right ({title})", "seconds a picture", "share") as axes:
+        with figure(paths[1], f"Everything in a picture right ({title})", across, "share") as axes:
             _curves(axes, judged)
             axes.set_ylim(bottom=0)
     return paths
@@ -44,15 +45,15 @@ def plot_quality(rows: Sequence[EvalRow], title: str, folder: Path) -> list[Path
 
 def _curves(axes: Any, points: Sequence[tuple[EvalRow, Interval]]) -> None:
     for curve, (name, colour, marker) in LOOKS.items():
-        some = sorted((point for point in points if point[0].variant.curve == curve), key=lambda at: at[0].seconds)
+        some = sorted((point for point in points if point[0].variant.curve == curve), key=lambda at: at[0].cost)
         if not some:
             continue
-        seconds, means = [row.seconds for row, _ in some], [found.mean for _, found in some]
+        costs, means = [row.cost for row, _ in some], [found.mean for _, found in some]
         ends = [[found.mean - found.low for _, found in some], [found.high - found.mean for _, found in some]]
         axes.errorbar(
-            seconds, means, yerr=ends, fmt=marker, color=colour, ecolor=colour, elinewidth=0.8, ms=5, label=name
+            costs, means, yerr=ends, fmt=marker, color=colour, ecolor=colour, elinewidth=0.8, ms=5, label=name
         )
-        best = _frontier(list(zip(seconds, means, strict=True)))
+        best = _frontier(list(zip(costs, means, strict=True)))
         axes.plot(*zip(*best, strict=True), color=colour, linewidth=1.2, alpha=0.7)
     axes.legend(frameon=False, ncol=3, loc="upper center", bbox_to_anchor=(0.5, -0.12))
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from hybridstitch.evaluation.cases import Case
+from hybridstitch.evaluation.cases import PromptCase
 from hybridstitch.evaluation.json_lines import Line, add_line, drop_cut_line, read_lines
 from hybridstitch.evaluation.variants import Variant
 from hybridstitch.method.errors import HybridStitchError
@@ -38,10 +38,10 @@ class Records:
         except (ValueError, KeyError, TypeError):
             raise HybridStitchError(f"{path} is no file that eval wrote; name another folder with --out") from None
 
-    def find(self, variant: Variant, case: Case) -> Record | None:
+    def find(self, variant: Variant, case: PromptCase) -> Record | None:
         return self._lines.get(self._key(variant, case))
 
-    def add(self, variant: Variant, case: Case, values: Mapping[str, Any]) -> None:
+    def add(self, variant: Variant, case: PromptCase, values: Mapping[str, Any]) -> None:
         """Write a line; it is in the file before the next picture is drawn."""
         self._append({"key": self._key(variant, case), "variant": variant.name, "prompt": case.prompt, **values})
 
@@ -55,7 +55,7 @@ class Records:
         add_line(self.path, record)
         self._lines[record["key"]] = record
 
-    def _key(self, variant: Variant, case: Case) -> str:
+    def _key(self, variant: Variant, case: PromptCase) -> str:
         (request,) = self._pipe.resolve([case.prompt], seed=case.seed, **variant.settings)
         known = {**self._common, "request": repr(request), "aid": variant.aid}
         return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:24]

@@ -5,14 +5,14 @@ from __future__ import annotations
 from importlib import resources
 from pathlib import Path
 
-from hybridstitch.evaluation.cases import Case, cases_from_file
+from hybridstitch.evaluation.cases import PromptCase, cases_from_file
 from hybridstitch.method.errors import HybridStitchError
 
 WITH_CAPTIONS = "demo"
 """The pair whose captions come along: never trained on, and others than those that methods are compared on."""
 
 
-def calibration_cases(pair: str, count: int, prompts: Path | None = None) -> list[Case]:
+def calibration_cases(pair: str, count: int, prompts: Path | None = None) -> list[PromptCase]:
     """So many cases of a prompts file, or of those that come along.
 
     Raises:

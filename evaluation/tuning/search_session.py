@@ -13,7 +13,7 @@ from typing import Any
 from PIL import Image
 
 from hybridstitch.engines.store.manifest import our_version
-from hybridstitch.evaluation.cases import Case
+from hybridstitch.evaluation.cases import PromptCase
 from hybridstitch.evaluation.cost.time_model import TimeModel, fit
 from hybridstitch.evaluation.quality.closeness import psnr
 from hybridstitch.evaluation.speed.timing import interleave
@@ -34,7 +34,7 @@ MOST_PSNR = 100.0  # dB; of pictures that are equal
 
 
 @dataclass
-class Session:
+class SearchSession:
     """Draws what is not in the journal, one picture at a time.
 
     cases: the first half is for the search, the rest for the finalists. minutes: how long all may take. clock: seconds.
@@ -42,7 +42,7 @@ class Session:
     """
 
     pipe: HybridStitch
-    cases: Sequence[Case]
+    cases: Sequence[PromptCase]
     size: Size
     journal: Journal
     minutes: float
@@ -161,7 +161,9 @@ class Session:
         return self.pipe(self.cases[case].prompt, seed=self.cases[case].seed, **variant.settings)
 
 
-def journal_facts(pipe: HybridStitch, cases: Sequence[Case], size: Size, machine: Mapping[str, Any]) -> dict[str, Any]:
+def journal_facts(
+    pipe: HybridStitch, cases: Sequence[PromptCase], size: Size, machine: Mapping[str, Any]
+) -> dict[str, Any]:
     """What two searches must share for one to go on with what the other drew."""
     return {
         "pair": pipe.recipe.name,

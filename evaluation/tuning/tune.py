@@ -21,7 +21,7 @@ from hybridstitch.pairs.parameters import make_parameters
 
 from .candidates import Candidate, control_curve, grid, priced, spread, within
 from .search import Found, affordable, draws, halve, rungs
-from .search_session import Session
+from .search_session import SearchSession
 from .verdict import Finalist, Target, Verdict, decide, standard_error
 
 FINALISTS = 8
@@ -76,7 +76,7 @@ class Compared:
     timed: bool = True
 
 
-def tune(session: Session, target: Target) -> Tuned:
+def tune(session: SearchSession, target: Target) -> Tuned:
     """Search, compare the finalists, decide.
 
     Raises:
@@ -140,7 +140,7 @@ def _key(target: Target) -> Key:
     return key
 
 
-def _search(session: Session, target: Target, pool: list[Candidate], reference: float) -> Found[Candidate]:
+def _search(session: SearchSession, target: Target, pool: list[Candidate], reference: float) -> Found[Candidate]:
     """Halving, with as many candidates as there is time for."""
     cases = len(session.searched)
     pool = spread(pool, _begin_with(session, target, pool, reference))
@@ -170,7 +170,7 @@ def _search(session: Session, target: Target, pool: list[Candidate], reference: 
     return found
 
 
-def _begin_with(session: Session, target: Target, pool: Sequence[Candidate], reference: float) -> int:
+def _begin_with(session: SearchSession, target: Target, pool: Sequence[Candidate], reference: float) -> int:
     """With how many candidates to begin: as many as there is time for, or as an earlier search that is gone on with."""
     name = f"{target}, {session.minutes:g} minutes"
     before = session.journal.find("begun", name, 0)
@@ -205,7 +205,7 @@ def _finalists(found: Found[Candidate], target: Target, reference: float) -> lis
     return chosen
 
 
-def _compare(session: Session, chosen: Sequence[Candidate], curve: Sequence[Candidate]) -> Compared:
+def _compare(session: SearchSession, chosen: Sequence[Candidate], curve: Sequence[Candidate]) -> Compared:
     """Time the finalists; the curve beside them, if there is time. Without time for two captions there are none."""
     curve = [candidate for candidate in curve if candidate not in chosen]
     each = session.pace * (len(session.compared) + 1)
@@ -226,7 +226,7 @@ def _compare(session: Session, chosen: Sequence[Candidate], curve: Sequence[Cand
 
 
 def _result(
-    session: Session,
+    session: SearchSession,
     target: Target,
     verdict: Verdict,
     compared: Compared,

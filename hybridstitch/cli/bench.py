@@ -32,7 +32,7 @@ from .progress import showing
 from .run import quiet
 
 if TYPE_CHECKING:
-    from hybridstitch.evaluation.cases import Case
+    from hybridstitch.evaluation.cases import PromptCase
 
 MOST_REPETITIONS = 1000
 
@@ -142,7 +142,7 @@ def bench(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _cases(arguments: argparse.Namespace, recipe: Recipe) -> list[Case]:
+def _cases(arguments: argparse.Namespace, recipe: Recipe) -> list[PromptCase]:
     from hybridstitch.evaluation.cases import DEMO_CASES, cases_from_file
 
     if arguments.captions:

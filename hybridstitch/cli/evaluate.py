@@ -31,12 +31,15 @@ from .progress import showing
 from .run import quiet
 
 if TYPE_CHECKING:
-    from hybridstitch.evaluation.cases import Case
+    from hybridstitch.evaluation.cases import PromptCase
     from hybridstitch.evaluation.quality.eval_report import EvalRow
+    from hybridstitch.evaluation.variants import Variant
+    from hybridstitch.runtime.pipeline import HybridStitch
 
 WITH_WORLD = "demo"
 """The pair whose captions and judge come along."""
-ABLATIONS = ("score", "keys", "mask-ratio", "stage-ends", "refresh", "residual", "grid", "sketch", "steps")
+ABLATIONS = ("score", "keys", "mask-ratio", "stage-ends", "refresh", "residual", "grid", "sketch", "steps", "moving-on")
+SECONDS, OPERATIONS = "seconds", "operations"
 MOST_CASES = 100_000
 RECORDS = "pictures.jsonl"
 
@@ -69,6 +72,12 @@ def add_to(commands: Any) -> None:
         action="append",
         metavar="NAME",
         help="repeatable; only the variants whose names begin so (the large model with fewer steps is always there)",
+    )
+    parser.add_argument(
+        "--by",
+        choices=(SECONDS, OPERATIONS),
+        default=SECONDS,
+        help="compare at equal time (the default), or at as many operations: seconds of a busy machine say nothing",
     )
     parser.add_argument(
         "--minutes",
@@ -134,7 +143,8 @@ def evaluate(arguments: argparse.Namespace) -> None:
         if not done:
             raise HybridStitchError("no caption was drawn with every variant; give it more --minutes")
         true = probe.true_features() if probe is not None else None
-        rows = rows_of(records, large, variants, cases[:done], true)
+        costs = _operations(pipe, [large, *variants]) if arguments.by == OPERATIONS else None
+        rows = rows_of(records, large, variants, cases[:done], true, costs)
         about = {
             "pair": recipe.name,
             "backend": pipe.backend,
@@ -142,6 +152,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
             "guidance": pipe.resolve(["a"], **common)[0].parameters.guidance,
             "captions": done,
             "ablation": arguments.ablation,
+            "compared_by": arguments.by,
             "judge_on_true_pictures": accuracy,
             **circumstances(sys.argv, pipe.device),
         }
@@ -151,6 +162,16 @@ def evaluate(arguments: argparse.Namespace) -> None:
     paths = plot_quality(rows, title, plots)
     _show(rows, title)
     print(*(str(path) for path in (report, *paths)), sep="\n")
+
+
+def _operations(pipe: HybridStitch, variants: list[Variant]) -> dict[str, float]:
+    """Of each variant's program, in full steps of the large model."""
+    from hybridstitch.evaluation.cost.program_cost import program_costs
+
+    manifests = {name: engine.manifest for name, engine in pipe.engines.items()}
+    requests = [request for variant in variants for request in pipe.resolve(["a"], **variant.settings)]
+    found = program_costs(pipe.recipe, manifests, requests)
+    return {variant.name: round(cost, 4) for variant, cost in zip(variants, found, strict=True)}
 
 
 def _make(folder: Path) -> None:
@@ -175,7 +196,7 @@ def _minutes(value: float) -> float:
     return value
 
 
-def _cases(arguments: argparse.Namespace, recipe: Recipe) -> list[Case]:
+def _cases(arguments: argparse.Namespace, recipe: Recipe) -> list[PromptCase]:
     from hybridstitch.evaluation.cases import cases_from_file
     from hybridstitch.evaluation.quality.held_out import held_out_cases
 

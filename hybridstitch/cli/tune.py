@@ -103,7 +103,7 @@ def tune(arguments: argparse.Namespace) -> None:
     from hybridstitch.evaluation.tuning.calibration import calibration_cases
     from hybridstitch.evaluation.tuning.journal import Journal
     from hybridstitch.evaluation.tuning.pareto import draw_pareto, require_matplotlib
-    from hybridstitch.evaluation.tuning.search_session import Session, journal_facts
+    from hybridstitch.evaluation.tuning.search_session import SearchSession, journal_facts
     from hybridstitch.evaluation.tuning.tune import tune as search
     from hybridstitch.evaluation.tuning.verdict import Target
     from hybridstitch.runtime.pipeline import HybridStitch
@@ -126,7 +126,7 @@ def tune(arguments: argparse.Namespace) -> None:
         journal = Journal.open(path, facts, resume=arguments.resume is not None)
         try:
             with showing("measuring", "pictures") as show:
-                session = Session(pipe, cases, wanted, journal, arguments.minutes, show)
+                session = SearchSession(pipe, cases, wanted, journal, arguments.minutes, show)
                 tuned = search(session, Target(arguments.seconds, arguments.speedup, arguments.psnr))
         except KeyboardInterrupt:
             print(f"what was drawn is kept: go on with --resume {shlex.quote(str(path))}", file=sys.stderr)

@@ -21,7 +21,7 @@ def measure(state: State) -> None:
 def renew(state: State) -> None:
     """Measure again on the masked tokens, in a hybrid step. It counts where these tokens are no longer computed: the
     steps in between overwrite what would be corrected there."""
-    stitch(state.difference, state.hard - gather(state.sketch, state.computed), state.computed)
+    stitch(state.difference, state.masked_velocity - gather(state.sketch, state.computed), state.computed)
     stitch(state.measured_at, state.sigma.expand(*state.computed.shape, 1), state.computed)
 
 

@@ -46,7 +46,7 @@ class State:
     x: the noisy latent. velocity: the step's, as stitched and corrected. estimate: its clean-image estimate
     x0 = x - sigma * velocity, where a step keeps it; before, full_estimate: those of the last step and of the last
     full one.
-    sketch, hard: what the small and the large model say in a hybrid step.
+    sketch, masked_velocity: what the small and the large model say in a hybrid step.
     level: sigma, the next step's sigma, what lies between them, and the timestep. index: the step's number, from 0.
     difference, measured_at: the carried residual, and the sigma at which each token's was measured.
     guidance, exponent: of each image, the guidance scale and the residual's exponent.
@@ -60,7 +60,7 @@ class State:
     before: Annotated[Tensor, "B", "N", "W"]
     full_estimate: Annotated[Tensor, "B", "N", "W"]
     sketch: Annotated[Tensor, "B", "N", "W"]
-    hard: Annotated[Tensor, "B", "M", "W"]
+    masked_velocity: Annotated[Tensor, "B", "M", "W"]
     level: Annotated[Tensor, 4]
     index: Annotated[Tensor, 1]
     difference: Annotated[Tensor, "B", "N", "W"]

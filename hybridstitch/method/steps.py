@@ -45,13 +45,13 @@ class Models(Protocol):
         """Move the frozen keys and values on, to `ratio` times as far from those of the last full call."""
         ...
 
-    def masked(self, x: Tensor, timestep: Tensor, mask: Mask, hard: Tensor) -> None:
-        """The large model on the masked tokens -> hard [B, M, W]."""
+    def masked(self, x: Tensor, timestep: Tensor, mask: Mask, masked_velocity: Tensor) -> None:
+        """The large model on the masked tokens -> masked_velocity [B, M, W]."""
         ...
 
-    def hybrid(self, x: Tensor, timestep: Tensor, mask: Mask, hard: Tensor, sketch: Tensor) -> None:
-        """Large on the masked tokens -> hard [B, M, W], and small on all -> sketch [B, N, W]; neither waits for the
-        other's result."""
+    def hybrid(self, x: Tensor, timestep: Tensor, mask: Mask, masked_velocity: Tensor, sketch: Tensor) -> None:
+        """Large on the masked tokens -> masked_velocity [B, M, W], and small on all -> sketch [B, N, W]; neither waits
+        for the other's result."""
         ...
 
 
@@ -66,9 +66,9 @@ def full_step(models: Models, state: State, step: StepSpec, exponent: float | No
 
 def hybrid_step(models: Models, state: State, step: StepSpec, exponent: float | None) -> None:
     """The large model on the masked tokens, the small one on all: stitched."""
-    models.hybrid(state.x, state.timestep, state.mask, state.hard, state.sketch)
+    models.hybrid(state.x, state.timestep, state.mask, state.masked_velocity, state.sketch)
     _sketched(state, step, exponent)
-    stitch(state.velocity, state.hard, state.computed)
+    stitch(state.velocity, state.masked_velocity, state.computed)
 
 
 def held_step(models: Models, state: State, step: StepSpec, exponent: float | None) -> None:
@@ -78,8 +78,8 @@ def held_step(models: Models, state: State, step: StepSpec, exponent: float | No
         trend.move_on(state)
     if step.correct:
         trend.note_held(state)
-    models.masked(state.x, state.timestep, state.mask, state.hard)
-    stitch(state.velocity, state.hard, state.computed)
+    models.masked(state.x, state.timestep, state.mask, state.masked_velocity)
+    stitch(state.velocity, state.masked_velocity, state.computed)
 
 
 def small_step(models: Models, state: State, step: StepSpec, exponent: float | None) -> None:

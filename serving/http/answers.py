@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field
 from hybridstitch.runtime.pictures import encode_png
 
 
-class Spent(BaseModel):
+class StageTime(BaseModel):
     steps: int
     seconds: float
 
@@ -22,7 +22,7 @@ class PictureTiming(BaseModel):
     """Where a picture's time went, in seconds."""
 
     waiting: float = Field(description="In the queue, and until the text was encoded.")
-    stages: dict[str, Spent] = Field(description="large, hybrid, small: those that there were.")
+    stages: dict[str, StageTime] = Field(description="large, hybrid, small: those that there were.")
     decode: float
     total: float
 

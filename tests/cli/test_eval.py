@@ -47,6 +47,17 @@ def test_it_reports_closeness_attributes_and_the_control_and_goes_on_where_it_st
     assert kept.read_text() == drawn
 
 
+def test_by_operations_it_compares_at_as_many_operations(quick, tmp_path):
+    assert main([*quick, "--by", "operations"]) == 0
+    report = json.loads((tmp_path / "eval" / "methods.json").read_text())
+    rows = {row["variant"]: row for row in report["rows"]}
+    assert report["about"]["compared_by"] == "operations"
+    assert [rows[name]["operations"] for name in ("large", "large@2", "large@1")] == [3, 2, 1]
+    assert 0 < rows["small"]["operations"] < 1
+    assert rows["large@1"]["speedup"] == 3
+    assert Image.open(tmp_path / "eval" / "methods" / "closeness.png").width > 500
+
+
 def test_a_judge_that_is_wrong_about_true_pictures_is_not_asked(quick, tmp_path, capsys, accuracy):
     accuracy["texture"] = 0.979
     assert main(quick) == 0

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from hybridstitch.cli import main
-from hybridstitch.evaluation.tuning.search_session import Session
+from hybridstitch.evaluation.tuning.search_session import SearchSession
 from hybridstitch.pairs.parameters import make_parameters
 from hybridstitch.pairs.recipe import Recipe
 from hybridstitch.pairs.schedule_file import read_schedule
@@ -61,14 +61,14 @@ def test_a_schedule_a_plot_and_a_sentence_come_out_and_run_draws_by_the_schedule
 
 
 def test_ctrl_c_keeps_what_was_drawn_and_writes_no_schedule_and_a_search_goes_on(tune, tmp_path, monkeypatch):
-    closeness, calls = Session.closeness, iter(range(3))
+    closeness, calls = SearchSession.closeness, iter(range(3))
 
     def interrupted(session, candidate, case):
         if next(calls, None) is None:
             raise KeyboardInterrupt
         return closeness(session, candidate, case)
 
-    monkeypatch.setattr(Session, "closeness", interrupted)
+    monkeypatch.setattr(SearchSession, "closeness", interrupted)
     code, stdout, stderr = tune("--speedup", "1.2")
     assert code == 130
     assert stdout == ""
@@ -77,7 +77,7 @@ def test_ctrl_c_keeps_what_was_drawn_and_writes_no_schedule_and_a_search_goes_on
         "hybridstitch-trt tune: stopped",
     ]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["prompts.txt", "schedule.jsonl", "short.toml"]
-    monkeypatch.setattr(Session, "closeness", closeness)
+    monkeypatch.setattr(SearchSession, "closeness", closeness)
     kept = (tmp_path / "schedule.jsonl").read_text()
     code, _, stderr = tune("--speedup", "1.2", "--minutes", "0.12")
     assert code == 2

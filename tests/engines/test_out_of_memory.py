@@ -165,7 +165,7 @@ def test_weights_that_do_not_fit_are_told_with_what_they_take(stand_in, monkeypa
         read.append(weakref.ref(weight))
         raise fail
 
-    monkeypatch.setattr(torch_engine, "describe", lambda *_: None)
+    monkeypatch.setattr(torch_engine, "family_of", lambda _: SimpleNamespace(describe=lambda *_: None))
     monkeypatch.setattr(torch_engine, "load_module", load)
     with pytest.raises(OutOfMemory, match=r"^not enough memory to load the large engine: 3\.00 GiB needed, ") as caught:
         TorchEngine(manifest)

@@ -41,8 +41,8 @@ def test_a_masked_call_with_same_step_keys_equals_the_same_rows_of_the_full_call
     models.large(pair.noise, timestep, state.velocity)
     mask = random_mask(2, grid[0] * grid[1], 5)
     models.freeze(mask)
-    models.hybrid(pair.noise, timestep, mask, state.hard, state.sketch)
-    torch.testing.assert_close(state.hard, gather(state.velocity, mask.computed), atol=2e-5, rtol=2e-5)
+    models.hybrid(pair.noise, timestep, mask, state.masked_velocity, state.sketch)
+    torch.testing.assert_close(state.masked_velocity, gather(state.velocity, mask.computed), atol=2e-5, rtol=2e-5)
 
 
 @every_kind
@@ -55,8 +55,8 @@ def test_permuting_the_masked_tokens_permutes_the_rows_and_changes_nothing_else(
     drawn = []
     for each in (mask, Mask(mask.computed[:, order], mask.frozen.flip(1))):
         models.freeze(each)
-        models.hybrid(pair.noise, timestep, each, state.hard, state.sketch)
-        drawn.append((state.hard.clone(), state.sketch.clone()))
+        models.hybrid(pair.noise, timestep, each, state.masked_velocity, state.sketch)
+        drawn.append((state.masked_velocity.clone(), state.sketch.clone()))
     (rows, small), (shuffled_rows, shuffled_small) = drawn
     torch.testing.assert_close(shuffled_rows, rows[:, order], atol=1e-5, rtol=1e-5)
     assert torch.equal(small, shuffled_small)

@@ -118,7 +118,7 @@ def test_the_residual_fades_with_sigma_and_is_renewed_on_masked_tokens(exponent)
     state.level[0], state.velocity[:] = 1.0, torch.tensor([[[4.0], [8.0]]])
     residual.measure(state)
     assert corrected(0.5) == [1.0, 2.0]
-    state.hard[:] = 3.0  # what the large model says of token 0, where the small one says 0
+    state.masked_velocity[:] = 3.0  # what the large model says of token 0, where the small one says 0
     residual.renew(state)
     assert corrected(0.5) == [3.0, 2.0]
     assert corrected(0.25) == [0.75, 0.5]

@@ -80,7 +80,7 @@ def test_the_tensors_of_a_run_are_those_that_were_predicted(manifests, engine, m
     moving = workspace.earlier.values()
     keys = [*workspace.fresh.values(), *workspace.frozen.values(), *moving, *session._spare.values()]
     assert predicted.keys_values == sum(tensor.nbytes for tensor in keys) > 0
-    others = [*(getattr(workspace.state, name) for name in STATE), *workspace.sides.values()]
+    others = [*(getattr(workspace.state, name) for name in STATE), *workspace.io.values()]
     others += [getattr(workspace.state.trend, name) for name in TREND if workspace.state.trend]
     assert bool(moving) == bool(workspace.state.trend) == bool(settings)
     assert predicted.latents == sum(tensor.nbytes for tensor in others) > 0

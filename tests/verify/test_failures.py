@@ -18,7 +18,7 @@ from polygraphy.json import load_json
 from hybridstitch.engines.store.folder import Store
 from hybridstitch.engines.store.manifest import Manifest
 from hybridstitch.method.errors import HybridStitchError
-from hybridstitch.verify.call_cases import Case
+from hybridstitch.verify.call_cases import CallCase
 from hybridstitch.verify.compare import CALL_BOUNDS
 from hybridstitch.verify.failures import FailedCall, FailureFolder, require_place
 from hybridstitch.verify.verify_pair import verify_pair
@@ -60,7 +60,7 @@ def a_call(manifest: Manifest, frozen: int = 0, dtype: torch.dtype = torch.float
     inputs, expected = ({name: tensor.to(dtype) for name, tensor in part.items()} for part in (inputs, expected))
     return FailedCall(
         manifest=manifest,
-        case=Case("full", place, {"B": 2, "M": 16, "F": frozen, "T": GEOMETRY.text_tokens}),
+        case=CallCase("full", place, {"B": 2, "M": 16, "F": frozen, "T": GEOMETRY.text_tokens}),
         failures=["large, velocity: relative L2 2, at most 4e-05"],
         bounds=CALL_BOUNDS["float32"],
         inputs=inputs,
@@ -142,7 +142,7 @@ def test_a_plan_of_tensorrt_is_run_in_the_profile_of_the_call_by_the_library_tha
     profile = manifest.profiles[index]
     lengths = {symbol: typical for symbol, (_, typical, _) in profile.ranges.items()}
     call = a_call(replace(manifest, backend=backend, options={"weight_streaming": True}), dtype=torch.bfloat16)
-    folder = FailureFolder(tmp_path, Store(built)).save(replace(call, case=Case("masked-50", "opt", lengths)))
+    folder = FailureFolder(tmp_path, Store(built)).save(replace(call, case=CallCase("masked-50", "opt", lengths)))
     assert folder is not None
     command = (folder / "command.sh").read_text()
     assert ("POLYGRAPHY_USE_TENSORRT_RTX=1 polygraphy" in command) is (backend == "tensorrt_rtx")

@@ -2,13 +2,13 @@ import pytest
 import torch
 
 from hybridstitch import HybridStitch
-from hybridstitch.evaluation.cases import Case
+from hybridstitch.evaluation.cases import PromptCase
 from hybridstitch.evaluation.quality.ablations import ABLATIONS, drawable, methods, sketch_said
 from hybridstitch.evaluation.quality.baselines import ALONE, ORACLE, RANDOM, aided, draw
 from hybridstitch.evaluation.variants import HYBRID, LARGE, PAPER
 from hybridstitch.method.errors import HybridStitchError
 
-CASE = Case("a large red star on a navy background", 3)
+CASE = PromptCase("a large red star on a navy background", 3)
 QUICK = HYBRID.but(steps=3, large_steps=1, hybrid_steps=1, **PAPER)
 
 MOST = QUICK.but(mask_ratio=0.9375)  # 240 tokens of 256, which the profile of full calls holds too

@@ -6,12 +6,12 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from hybridstitch.evaluation.cases import Case
+from hybridstitch.evaluation.cases import PromptCase
 from hybridstitch.evaluation.quality.bootstrap import interval
 from hybridstitch.evaluation.quality.eval_report import rows_of
 from hybridstitch.evaluation.variants import HYBRID, LARGE, large_at
 
-CASES = [Case(f"case {index}", index) for index in range(6)]
+CASES = [PromptCase(f"case {index}", index) for index in range(6)]
 
 
 def record(seconds: float, psnr: float | None = None, right: bool = True) -> dict[str, Any]:
@@ -50,6 +50,26 @@ def test_a_variant_stands_beside_the_control_of_the_same_time_in_proportion_betw
     assert found["hybrid"].speedup == pytest.approx(4 / 1.5)
     assert found["large@12"].beside_control == {}
     assert "psnr" not in found["large"].means
+
+
+def test_a_variant_stands_beside_the_control_of_as_many_operations_whatever_the_seconds_of_a_busy_machine():
+    lines = {
+        "large": [record(4.0) for _ in CASES],
+        "large@12": [record(9.0, 30.0) for _ in CASES],
+        "large@6": [record(1.0, 20.0, right=False) for _ in CASES],
+        "hybrid": [record(20.0, 26.0) for _ in CASES],
+    }
+    operations = {"large": 28.0, "large@12": 12.0, "large@6": 6.0, "hybrid": 9.0}
+    variants = [large_at(12), large_at(6), HYBRID]
+    true = np.random.default_rng(0).normal(size=(20, 2))
+    counted = rows_of(cast("Any", Made(lines)), LARGE, variants, CASES, true, operations)
+    found = {row.variant.name: row for row in counted}
+    assert found["hybrid"].beside_control["psnr"] == interval([1.0] * 6)  # 25 at 9 operations
+    assert found["hybrid"].speedup == pytest.approx(28 / 9)
+    assert (found["hybrid"].cost, found["hybrid"].seconds) == (9.0, 20.0)
+    assert found["hybrid"].as_json()["operations"] == 9.0
+    assert found["large@6"].beside_control == {}
+    assert rows(lines)["hybrid"].beside_control["psnr"] is None  # by seconds no number of steps takes that long
 
 
 def test_beside_the_large_model_on_a_grid_a_variant_stands_too_and_the_grid_beside_the_control():

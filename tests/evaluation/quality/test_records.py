@@ -4,12 +4,12 @@ from dataclasses import replace
 import pytest
 
 from hybridstitch import HybridStitch
-from hybridstitch.evaluation.cases import Case
+from hybridstitch.evaluation.cases import PromptCase
 from hybridstitch.evaluation.quality.records import Records
 from hybridstitch.evaluation.variants import HYBRID
 from hybridstitch.method.errors import HybridStitchError
 
-CASE = Case("a large red star on a navy background", 3)
+CASE = PromptCase("a large red star on a navy background", 3)
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def test_what_was_noted_is_found_again_and_nothing_else(pipe, tmp_path):
     assert again.find(HYBRID.but("another name"), CASE) is not None  # what decides a picture is not what it is called
     for other in (HYBRID.but(steps=5), HYBRID.but(aid="random"), HYBRID.but(guidance=2.0)):
         assert again.find(other, CASE) is None
-    assert again.find(HYBRID, Case(CASE.prompt, 4)) is None
+    assert again.find(HYBRID, PromptCase(CASE.prompt, 4)) is None
 
 
 @pytest.mark.parametrize("changed", ["graph_sha256", "weights_sha256", "backend_version"])
@@ -43,7 +43,7 @@ def test_a_line_that_a_crash_cut_short_is_dropped_and_the_next_one_is_whole(pipe
     Records(path, pipe).add(HYBRID, CASE, {"seconds": 1.0})
     with path.open("a") as file:
         file.write('{"key": "12')
-    Records(path, pipe).add(HYBRID, Case("a", 0), {"seconds": 2.0})
+    Records(path, pipe).add(HYBRID, PromptCase("a", 0), {"seconds": 2.0})
     assert [json.loads(line)["seconds"] for line in path.read_text().splitlines()] == [1.0, 2.0]
 
 

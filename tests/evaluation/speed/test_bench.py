@@ -18,7 +18,7 @@ from hybridstitch.evaluation.speed.bench_report import Row
 from hybridstitch.evaluation.speed.plot import plot_bench
 from hybridstitch.evaluation.speed.timing import Measured
 from hybridstitch.method.errors import HybridStitchError
-from hybridstitch.runtime.timing import Spent, Timing
+from hybridstitch.runtime.timing import TimeSpent, Timing
 
 NAMED = ["large", "large@fewer", "small", "srdiffusion", "t-stitch", "hybrid@0.15", "hybrid@0.3", "hybrid@0.5"]
 
@@ -104,7 +104,7 @@ class Paced:
 
     def __call__(self, prompt: str, *, seed: int, method: str, **_: Any) -> Any:
         total = {"large": 4.0, "small": 1.0}[method]
-        timing = Timing({"decode": Spent(1, total)}, {"all": Spent(1, total / 2)}, total)
+        timing = Timing({"decode": TimeSpent(1, total)}, {"all": TimeSpent(1, total / 2)}, total)
         picture = Image.new("RGB", (4, 4), (0, 0, 0) if method == "large" else (10, 10, 10))
         return SimpleNamespace(timing=timing, images=[picture])
 

@@ -8,7 +8,7 @@ import pytest
 from hybridstitch.evaluation.speed.control import find_controls, nearest_control, nearest_steps, shares
 from hybridstitch.evaluation.speed.timing import Measured
 from hybridstitch.evaluation.variants import HYBRID, LARGE, SMALL
-from hybridstitch.runtime.timing import Spent, Timing
+from hybridstitch.runtime.timing import TimeSpent, Timing
 
 
 def seconds(steps: int) -> float:
@@ -56,7 +56,7 @@ class Paced:
 
     def __call__(self, _, *, seed, method, steps=20):
         self.drawn.append((method, steps))
-        return SimpleNamespace(timing=Timing({"text": Spent()}, {}, PACE[method] * steps))
+        return SimpleNamespace(timing=Timing({"text": TimeSpent()}, {}, PACE[method] * steps))
 
 
 def test_controls_are_found_by_measuring_each_step_count_once():

@@ -8,7 +8,7 @@ import pytest
 from hybridstitch.evaluation.speed.timing import Measured, interleave
 from hybridstitch.evaluation.variants import LARGE, SMALL, hybrid_at, in_steps, large_at, paper_at
 from hybridstitch.method.errors import HybridStitchError
-from hybridstitch.runtime.timing import Spent, Timing
+from hybridstitch.runtime.timing import TimeSpent, Timing
 
 CASES: list[Any] = [SimpleNamespace(prompt="a star", seed=3), SimpleNamespace(prompt="a ring", seed=4)]
 
@@ -26,7 +26,9 @@ class Clockwork:
     def __call__(self, prompt, *, seed, method):
         self.calls.append((method, prompt, seed))
         total = float(len(self.calls))
-        return SimpleNamespace(timing=Timing({"decode": Spent(1, total / 2)}, {"all": Spent(1, total * 0.9)}, total))
+        return SimpleNamespace(
+            timing=Timing({"decode": TimeSpent(1, total / 2)}, {"all": TimeSpent(1, total * 0.9)}, total)
+        )
 
 
 def test_variants_warm_up_first_and_then_take_turns_at_each_case():

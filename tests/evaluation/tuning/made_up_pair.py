@@ -11,18 +11,18 @@ import numpy as np
 import torch
 from PIL import Image
 
-from hybridstitch.evaluation.cases import Case
+from hybridstitch.evaluation.cases import PromptCase
 from hybridstitch.evaluation.cost.time_model import TimeModel
 from hybridstitch.evaluation.tuning.journal import Journal
-from hybridstitch.evaluation.tuning.search_session import Session, journal_facts
+from hybridstitch.evaluation.tuning.search_session import SearchSession, journal_facts
 from hybridstitch.method.parameters import SamplingParameters
 from hybridstitch.pairs.parameters import make_parameters
 from hybridstitch.pairs.recipe import Recipe
-from hybridstitch.runtime.timing import Spent, Timing
+from hybridstitch.runtime.timing import TimeSpent, Timing
 
 COSTS = {"fixed": 0.05, "full": 0.04, "small": 0.01, "hybrid@0.15": 0.022, "hybrid@0.3": 0.027, "hybrid@0.5": 0.035}
 COSTS |= {"masked@0.15": 0.011, "masked@0.3": 0.016, "masked@0.5": 0.024}
-CASES = [Case(f"caption {number}", number) for number in range(12)]
+CASES = [PromptCase(f"caption {number}", number) for number in range(12)]
 PIXELS = 1024
 
 
@@ -67,7 +67,7 @@ class MadeUpPair:
         self.drawn.append((parameters, prompt))
         full = parameters.method == "large" and parameters.schedule.steps == self.recipe.defaults.steps
         image = picture(0.0 if full else 255 * 10 ** (-self.psnr(parameters, seed) / 20))
-        return SimpleNamespace(images=[image], timing=Timing({"large": Spent(1, seconds)}, {}, seconds))
+        return SimpleNamespace(images=[image], timing=Timing({"large": TimeSpent(1, seconds)}, {}, seconds))
 
 
 def make_session(
@@ -77,4 +77,4 @@ def make_session(
     made: Any = pipe
     size = made.recipe.defaults.size
     journal = Journal.open(path, journal_facts(made, cases, size, {}), resume=resume)
-    return Session(made, cases, size, journal, minutes, clock=lambda: pipe.now)
+    return SearchSession(made, cases, size, journal, minutes, clock=lambda: pipe.now)
