@@ -4,31 +4,21 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-import torch
 from filelock import FileLock
 
 from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.method.progress import OnProgress, silent
-from hybridstitch.models.checkpoint import check_checkpoint, check_small_checkpoint, has_component, read_json
+from hybridstitch.models.checkpoint import read_json
 from hybridstitch.models.component import Component
 from hybridstitch.models.digests import Digests
 from hybridstitch.models.dtypes import BY_NAME
+from hybridstitch.models.family import family_of
 from hybridstitch.models.load import find_weights, unread_tensors
-from hybridstitch.models.sd3.compatibility import check_pair
-from hybridstitch.models.sd3.components import (
-    TextShape,
-    check_text_widths,
-    clip_text_encoder,
-    t5_text_encoder,
-    text_shape,
-    transformer,
-    vae_decoder,
-    vae_factor,
-)
 from hybridstitch.pairs.recipe import Dtype, Recipe
 
 from .files import make_folder, refuse_foreign, remove_leftovers, whole_folder
@@ -36,7 +26,6 @@ from .fingerprint import digest_text
 from .write import write_component
 
 _ASSETS_FOLDER = "assets"
-_ASSETS = ("tokenizer", "tokenizer_2", "tokenizer_3", "scheduler")
 
 
 @dataclass(frozen=True)
@@ -66,19 +55,17 @@ def export_pair(recipe: Recipe, out: Path, *, dtype: str | None = None, progress
         progress: told what happens.
 
     Raises:
-        HybridStitchError: a checkpoint that is no SD3, quantized or damaged; two that do not fit each other; a dtype
-            that is not known or cannot hold the weights; a place that cannot be written, is too small, or holds a
-            component's folder that no export made.
+        HybridStitchError: a checkpoint of a family that is not known, quantized or damaged; two that do not fit each
+            other; a dtype that is not known or cannot hold the weights; a place that cannot be written, is too small,
+            or holds a component's folder that no export made.
     """
     chosen = dtype or recipe.dtype
     if chosen not in get_args(Dtype):
         raise HybridStitchError(f"dtype {chosen!r} is unknown; known: {', '.join(get_args(Dtype))}")
     large, small = recipe.checkpoint("large"), recipe.checkpoint("small")
-    check_checkpoint(large)
-    check_small_checkpoint(small)
-    check_pair(large, small)
-    text = text_shape(large, recipe.max_sequence_length)
-    components = _components(large, small, text, BY_NAME[chosen].torch)
+    family = family_of(large)
+    family.check(large, small)
+    components = family.components(large, small, BY_NAME[chosen].torch, recipe.max_sequence_length)
     for component in components:
         find_weights(component)  # what is refused is refused before gigabytes are written
     warnings = tuple(line for component in components if (line := _unread(component)))
@@ -97,7 +84,8 @@ def export_pair(recipe: Recipe, out: Path, *, dtype: str | None = None, progress
             changed = write_component(component, out / component.name, digests=digests, report=progress)
             (written if changed else reused).append(component.name)
         _remove_others(out, components)
-        _write_assets(large, out / _ASSETS_FOLDER, {"pair": recipe.name, "hashes": _hashes(out, components)})
+        description = {"pair": recipe.name, "hashes": _hashes(out, components)}
+        _write_assets(large, family.assets(large), out / _ASSETS_FOLDER, description)
     return PairExport(out, tuple(written), tuple(reused), warnings)
 
 
@@ -110,36 +98,21 @@ def _unread(component: Component) -> str | None:
     return f"{component.name}: {count} in {component.folder} will not be read, such as {names[0]}"
 
 
-def _remove_others(out: Path, components: list[Component]) -> None:
+def _remove_others(out: Path, components: Sequence[Component]) -> None:
     """Remove what an earlier export of the pair had, and this one has not: a T5 that was left away."""
     for graph in list(out.glob("*/graph.json")):
         if graph.parent.name not in {component.name for component in components}:
             shutil.rmtree(graph.parent)
 
 
-def _hashes(out: Path, components: list[Component]) -> dict[str, dict[str, str]]:
+def _hashes(out: Path, components: Sequence[Component]) -> dict[str, dict[str, str]]:
     """Of each component's graph and weights, so that engines of other weights never pass for engines of this export."""
     content = {c.name: read_json(out / c.name / "graph.json") for c in components}
     return {name: {key: graph[key] for key in ("graph_sha256", "weights_sha256")} for name, graph in content.items()}
 
 
-def _components(large: Path, small: Path, text: TextShape, dtype: torch.dtype) -> list[Component]:
-    steady = torch.float32 if dtype == torch.float16 else dtype
-    factor = vae_factor(large)
-    transformers = [
-        transformer(large, "large", text, dtype, keeps_keys=True, factor=factor),
-        transformer(small, "small", text, dtype, keeps_keys=False, factor=factor),
-    ]
-    encoders = [clip_text_encoder(large, name, text, dtype) for name in ("text_encoder", "text_encoder_2")]
-    if text.t5_tokens:
-        encoders.append(t5_text_encoder(large, "text_encoder_3", text, steady))
-    check_text_widths(large, transformers[0], encoders)
-    return [*transformers, *encoders, vae_decoder(large, steady)]
-
-
-def _write_assets(checkpoint: Path, target: Path, description: dict[str, Any]) -> None:
+def _write_assets(checkpoint: Path, names: Sequence[str], target: Path, description: dict[str, Any]) -> None:
     """Copy tokenizers and scheduler as they are, beside pair.json, unless they are there already."""
-    names = [name for name in _ASSETS if name != "tokenizer_3" or has_component(checkpoint, "text_encoder_3")]
     files = [path for name in names for path in sorted((checkpoint / name).rglob("*")) if path.is_file()]
     described = json.dumps(description, indent=2)
     made_from = digest_text(described, *(path.name for path in files), *(path.read_bytes() for path in files))

@@ -15,7 +15,7 @@ from onnx_ir.passes import common
 from onnxscript import optimizer
 from torch.utils import _pytree as pytree
 
-from hybridstitch.models.component import Component
+from hybridstitch.models.component import Component, group_numbered
 from hybridstitch.models.tensors import TensorSpec
 
 OPSET = 20
@@ -40,10 +40,10 @@ def trace(component: Component) -> ir.Model:
         name: {axis: symbols[dim][1] for axis, dim in enumerate(spec.dims) if isinstance(dim, str)}
         for name, spec in component.inputs.items()
     }
-    arguments = component.arguments(values)
+    arguments = group_numbered(values)
     with _quiet():
         program = torch.export.export(
-            component.module, (), arguments, dynamic_shapes=component.arguments(dynamic), strict=False
+            component.module, (), arguments, dynamic_shapes=group_numbered(dynamic), strict=False
         )
         exported = torch.onnx.export(
             program, (), kwargs=arguments, dynamo=True, optimize=False, opset_version=OPSET, verbose=False
@@ -87,7 +87,7 @@ def _symbols(inputs: Mapping[str, TensorSpec]) -> dict[int | str, tuple[int, Any
 
 def _name_ends(model: ir.Model, component: Component) -> None:
     """Give inputs and outputs the component's names, order and dimensions."""
-    order = pytree.tree_leaves(component.arguments({name: name for name in component.inputs}))
+    order = pytree.tree_leaves(group_numbered({name: name for name in component.inputs}))
     traced = dict(zip(order, model.graph.inputs, strict=True))
     outputs = list(model.graph.outputs)
     for value, (name, spec) in zip(outputs, component.outputs.items(), strict=True):

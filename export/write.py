@@ -24,7 +24,6 @@ from hybridstitch.models.component import Component
 from hybridstitch.models.digests import Digests
 from hybridstitch.models.dtypes import BY_TORCH
 from hybridstitch.models.load import find_weights
-from hybridstitch.models.sd3.token_transformer import POSITION_TABLE
 from hybridstitch.models.weights import StoredTensor
 
 from .external import place_weights, point
@@ -75,8 +74,8 @@ def write_component(component: Component, target: Path, *, digests: Digests, rep
         _check(path, sorted({tensor.file for tensor in placed.values()}))
         content = _graph_json(component, path, weights_sha256)
         content |= {"weights_from": weights_from, "made_from": made_from}
-        if POSITION_TABLE in component.kept:
-            content["position"] = _write_position(component, placed[POSITION_TABLE], folder)
+        if component.position_table is not None:
+            content["position"] = _write_position(component, placed[component.position_table], folder)
         content["files"] = {file.name: file.stat().st_size for file in sorted(folder.iterdir())}
         _write_graph_json(folder, content)
     report(Progress("written"))

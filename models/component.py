@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,16 @@ REQUIRED = tuple(name for name in COMPONENTS if name != "text_encoder_3")
 """Without T5, which a pair may lack."""
 
 
-def _as_keywords(values: Mapping[str, Any]) -> dict[str, Any]:
-    return dict(values)
+def group_numbered(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Keyword arguments of a module, from values named as its inputs: frozen_key.0, frozen_key.1, ... are one list."""
+    grouped: dict[str, Any] = {}
+    for name, value in values.items():
+        base, _, index = name.partition(".")
+        if index:
+            grouped.setdefault(base, []).append(value)
+        else:
+            grouped[base] = value
+    return grouped
 
 
 @dataclass(frozen=True)
@@ -34,9 +42,8 @@ class Component:
 
     name: its folder in the export. folder: where config.json and the weights lie.
     module: on the meta device, in the dtype of the export; returns a tensor or a tuple in the order of `outputs`.
-    arguments: turns values named as the inputs into keyword arguments of the module.
     renamed: parameters that the checkpoint may store under another, older name.
-    kept: stored tensors that are no weights of the graph but shall lie beside it.
+    position_table: the stored tensor that positions are taken from: no weight of the graph, but it shall lie beside it.
     unread: patterns of stored tensors that are known to have no part in the graph.
     """
 
@@ -46,9 +53,13 @@ class Component:
     dtype: torch.dtype
     inputs: Mapping[str, TensorSpec]
     outputs: Mapping[str, TensorSpec]
-    arguments: Callable[[Mapping[str, Any]], dict[str, Any]] = _as_keywords
     renamed: Mapping[str, str] = field(default_factory=dict)
-    kept: tuple[str, ...] = ()
+    position_table: str | None = None
     unread: tuple[str, ...] = ()
     geometry: Geometry | None = None
     zero_text_tokens: int = 0
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """Stored tensors that are no weights of the graph but shall lie beside it."""
+        return (self.position_table,) if self.position_table is not None else ()

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from hybridstitch.method.errors import HybridStitchError
+from hybridstitch.models.component import group_numbered
+from hybridstitch.models.family import family_of
 from hybridstitch.models.load import load_module
-from hybridstitch.models.sd3.components import describe, group_numbered
 
 from ..exact_float32 import exact_float32
 from ..out_of_memory import opening, running
@@ -64,7 +65,8 @@ class TorchEngine:
 
     def _load(self) -> torch.nn.Module:
         checkpoint = Path(self.manifest.checkpoint or "")
-        described = describe(self.manifest.component, checkpoint, self.dtype, self.manifest.zero_text_tokens)
+        component, zero_tokens = self.manifest.component, self.manifest.zero_text_tokens
+        described = family_of(checkpoint).describe(component, checkpoint, self.dtype, zero_tokens)
         return load_module(described, self.device)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,8 +82,7 @@ def transformer(
         dtype=dtype,
         inputs={name: inputs.get(name, frozen) for name in module.input_names()},
         outputs={name: velocity if name == "velocity" else fresh for name in module.output_names()},
-        arguments=group_numbered,
-        kept=(POSITION_TABLE,),
+        position_table=POSITION_TABLE,
         geometry=geometry,
         zero_text_tokens=text.zero_tokens,
     )
@@ -153,18 +151,6 @@ def _older_name(name: str) -> str:
     for new, old in {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}.items():
         name = name.replace(f".{new}.", f".{old}.")
     return name
-
-
-def group_numbered(values: Mapping[str, Any]) -> dict[str, Any]:
-    """frozen_key.0, frozen_key.1, ... as one list, which is how TokenTransformer.forward takes them."""
-    grouped: dict[str, Any] = {}
-    for name, value in values.items():
-        base, _, index = name.partition(".")
-        if index:
-            grouped.setdefault(base, []).append(value)
-        else:
-            grouped[base] = value
-    return grouped
 
 
 def check_text_widths(checkpoint: Path, transformer: Component, encoders: list[Component]) -> None:

@@ -13,8 +13,9 @@ from safetensors.torch import load_file, save_file
 
 from hybridstitch.export.export_pair import export_pair
 from hybridstitch.method.errors import HybridStitchError
-from hybridstitch.models.checkpoint import check_checkpoint, check_small_checkpoint, read_json
+from hybridstitch.models.checkpoint import read_json
 from hybridstitch.models.load import load_module
+from hybridstitch.models.sd3.checkpoint import check_checkpoint, check_small_checkpoint
 from hybridstitch.models.sd3.compatibility import check_pair
 from hybridstitch.models.sd3.components import describe
 from hybridstitch.models.sd3.token_transformer import TokenTransformer
