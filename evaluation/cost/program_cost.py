@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache
 
 from hybridstitch.engines.store.manifest import Manifest
 from hybridstitch.method.program import Kind, StepSpec
@@ -11,6 +12,9 @@ from hybridstitch.pairs.recipe import Recipe
 from hybridstitch.runtime.request import Request
 
 from .operations import count_operations
+
+Count = Callable[[str, int, int, int], int]
+"""Operations of a call: of the large or small model, in so many rows of so many tokens, computing so many of them."""
 
 
 def step_shares(recipe: Recipe, manifests: Mapping[str, Manifest], request: Request) -> dict[StepSpec, float]:
@@ -23,6 +27,21 @@ def step_shares(recipe: Recipe, manifests: Mapping[str, Manifest], request: Requ
     Raises:
         HybridStitchError: a checkpoint whose config cannot be read here.
     """
+    return _shares(_counting(recipe, manifests), manifests, request)
+
+
+def program_costs(recipe: Recipe, manifests: Mapping[str, Manifest], requests: Iterable[Request]) -> list[float]:
+    """The operations of each request's program, in full steps: those of the large model alone in 28 steps are 28.
+
+    Raises:
+        HybridStitchError: a checkpoint whose config cannot be read here.
+    """
+    count = _counting(recipe, manifests)
+    shares = [(request, _shares(count, manifests, request)) for request in requests]
+    return [sum(found[step] for step in request.program) for request, found in shares]
+
+
+def _counting(recipe: Recipe, manifests: Mapping[str, Manifest]) -> Count:
     modules = {
         name: TokenTransformer.describe(
             recipe.checkpoint(name),
@@ -33,9 +52,20 @@ def step_shares(recipe: Recipe, manifests: Mapping[str, Manifest], request: Requ
     }
     geometry = manifests["large"].geometry
     assert geometry is not None  # every transformer has one
-    tokens, masked, text = geometry.tokens(request.size), request.masked or 0, geometry.text_tokens
-    full = count_operations(modules["large"], request.rows, tokens, 0, text)
-    small = count_operations(modules["small"], request.rows, tokens, 0, text) / full
-    some = count_operations(modules["large"], request.rows, masked, tokens - masked, text) / full if masked else 0.0
+
+    @cache
+    def count(name: str, rows: int, tokens: int, computed: int) -> int:
+        return count_operations(modules[name], rows, computed, tokens - computed, geometry.text_tokens)
+
+    return count
+
+
+def _shares(count: Count, manifests: Mapping[str, Manifest], request: Request) -> dict[StepSpec, float]:
+    geometry = manifests["large"].geometry
+    assert geometry is not None
+    tokens, masked = geometry.tokens(request.size), request.masked or 0
+    full = count("large", request.rows, tokens, tokens)
+    small = count("small", request.rows, tokens, tokens) / full
+    some = count("large", request.rows, tokens, masked) / full if masked else 0.0
     kinds = {Kind.FULL: 1.0, Kind.HYBRID: some + small, Kind.HELD: some, Kind.SMALL: small}
     return {step: kinds[step.kind] + (small if step.measure else 0.0) for step in request.program}

@@ -1,4 +1,4 @@
-"""The main picture: quality against measured time, or operations; every method is a curve, as is the large model alone."""
+"""The main picture: quality against measured time, or operations; every method is a curve, large alone among them."""
 
 from __future__ import annotations
 
