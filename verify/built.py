@@ -14,12 +14,12 @@ from hybridstitch.engines.open import BuiltPair, open_pair
 from hybridstitch.engines.store.manifest import Manifest
 from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.models.component import COMPONENTS, REQUIRED
-from hybridstitch.models.sd3.token_transformer import position_table
+from hybridstitch.models.family import Family, family_of
 from hybridstitch.pairs.recipe import Recipe
 
 from .engine import enough_memory, open_reference
 
-INPUTS_NEED = ("large", "text_encoder", "text_encoder_2")
+INPUTS_NEED = tuple(name for name in REQUIRED if name == "large" or name.startswith("text_encoder"))
 """What must be built whichever component is verified: its inputs come of their manifests."""
 
 
@@ -29,6 +29,10 @@ class Built:
 
     recipe: Recipe
     pair: BuiltPair
+
+    @property
+    def family(self) -> Family:
+        return family_of(self.checkpoint("large"))
 
     def engine(self, name: str) -> Engine:
         with enough_memory(name, self.pair.device):
@@ -47,7 +51,7 @@ class Built:
 
     def checkpoint_positions(self, name: str) -> Tensor:
         """A transformer's position table [S, S, D], from the checkpoint, on the CPU."""
-        return position_table(self.checkpoint(name))
+        return self.family.positions(self.checkpoint(name))
 
 
 def find_built(

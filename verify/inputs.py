@@ -12,7 +12,8 @@ from torch import Tensor
 
 from hybridstitch.engines.executors.engine import Engine, Session, run_once
 from hybridstitch.method.geometry import Geometry
-from hybridstitch.method.tokens import crop_positions, gather, patchify
+from hybridstitch.method.tokens import gather, patchify
+from hybridstitch.models.family import Family
 
 BLOTCH = 8  # latent cells from one independent value to the next, in latents that look like a picture's
 GRAIN = 0.3  # standard deviation of what is independent in every cell
@@ -22,12 +23,13 @@ GRAIN = 0.3  # standard deviation of what is independent in every cell
 class Material:
     """What the inputs of a pair's engines are made of, on the engines' device but for the positions.
 
-    text [R, T, E] and pooled [R, P]: of R prompts. input_ids: token ids [R, L] by text encoder.
-    positions: position table [S, S, D] by transformer, on the CPU. sigmas, timesteps: noise levels of a run, [S],
-    falling.
+    family: of the checkpoints. text [R, T, E] and pooled [R, P]: of R prompts. input_ids: token ids [R, L] by text
+    encoder. positions: position table [S, S, D] by transformer, on the CPU. sigmas, timesteps: noise levels of a run,
+    [S], falling.
     channels: C, of the latents. seed: the same inputs come of the same seed.
     """
 
+    family: Family
     device: torch.device
     channels: int
     seed: int
@@ -77,7 +79,6 @@ def _transformer_inputs(
     assert geometry is not None
     batch, computed, frozen = lengths["B"], lengths["M"], lengths.get("F", 0)
     clean, noise = _clean_and_noise(geometry, batch, computed + frozen, generator)
-    position = _positions(material.positions[engine.manifest.component], computed + frozen)
     level = (torch.randint(len(material.sigmas), (1,), generator=generator) + torch.arange(batch)) % len(
         material.sigmas
     )
@@ -88,30 +89,31 @@ def _transformer_inputs(
         levels = levels.to(material.device)
         sigma = material.sigmas[levels][:, None, None]
         tokens = torch.lerp(clean.to(material.device), noise.to(material.device), sigma)
-        return {"tokens": tokens.to(engine.dtype), "timestep": material.timesteps[levels].float()}
+        return material.family.full_inputs(
+            tokens.to(engine.dtype),
+            material.timesteps[levels].float(),
+            text=material.text[rows],
+            pooled=material.pooled[rows],
+            positions=material.positions[engine.manifest.component],
+        )
 
-    fixed = {
-        "position": position.to(material.device, engine.dtype).expand(batch, -1, -1).contiguous(),
-        "text": material.text[rows],
-        "pooled": material.pooled[rows],
-    }
-    inputs = {**at(level), **fixed}
+    inputs = at(level)
     if "F" not in lengths:
         return inputs
     none = {
         name: torch.zeros(batch, geometry.heads, 0, geometry.head_dim, dtype=engine.dtype, device=material.device)
-        for name in engine.manifest.inputs
-        if name.startswith("frozen_")
+        for name, spec in engine.manifest.inputs.items()
+        if "F" in spec.dims
     }
     if not frozen:
         return {**inputs, **none}
-    before = run_once(reference, {**at((level - 1).clamp(min=0)), **fixed, **none})
+    before = run_once(reference, {**at((level - 1).clamp(min=0)), **none})
     order = torch.stack([torch.randperm(computed + frozen, generator=generator) for _ in range(batch)])
     order = order.to(material.device)
+    of_tokens = [name for name, spec in engine.manifest.inputs.items() if "M" in spec.dims]
     return {
         **inputs,
-        "tokens": gather(inputs["tokens"], order[:, :computed]),
-        "position": gather(inputs["position"], order[:, :computed]),
+        **{name: gather(inputs[name], order[:, :computed]) for name in of_tokens},
         **{name: _gather_heads(before[name.removeprefix("frozen_")], order[:, computed:]) for name in none},
     }
 
@@ -123,13 +125,6 @@ def _clean_and_noise(geometry: Geometry, batch: int, count: int, generator: torc
     drawn = (picture_like(shape, generator), torch.randn(shape, generator=generator))
     clean, noise = (patchify(latents, geometry.patch_size)[:, :count] for latents in drawn)
     return clean, noise
-
-
-def _positions(table: Tensor, count: int) -> Tensor:
-    """[count, D]: those of the same square picture; beyond the whole table its rows come again."""
-    side = min(math.ceil(math.sqrt(count)), table.shape[0])
-    rows = crop_positions(table, side, side)
-    return rows.repeat(math.ceil(count / len(rows)), 1)[:count]
 
 
 def _gather_heads(tensor: Tensor, index: Tensor) -> Tensor:

@@ -166,6 +166,7 @@ def _material(built: Built, encoders: Mapping[str, Engine], seed: int) -> Materi
     tokens = built.pair.geometry.tokens(built.recipe.defaults.size)
     levels = noise_levels(scheduler, built.recipe.defaults.steps, tokens, built.pair.device)
     return Material(
+        family=built.family,
         device=built.pair.device,
         channels=built.pair.geometry.latent_channels,
         seed=seed,

@@ -13,6 +13,7 @@ from function_engine import FunctionEngine
 
 from hybridstitch.engines.profiles import Profile
 from hybridstitch.engines.store.manifest import Manifest
+from hybridstitch.models.family import FAMILIES
 from hybridstitch.verify.call_cases import cases_for
 from hybridstitch.verify.compare import CALL_BOUNDS, RUN_BOUNDS, compare, precision
 from hybridstitch.verify.engine import CaseReport, verify_engine
@@ -33,6 +34,7 @@ def material() -> Material:
     generator = torch.Generator().manual_seed(3)
     sigmas = torch.linspace(1, 0.1, 8)
     return Material(
+        family=FAMILIES[0],
         device=torch.device("cpu"),
         channels=1,
         seed=0,
