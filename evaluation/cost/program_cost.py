@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
+from typing import Literal
+
+import torch
 
 from hybridstitch.engines.store.manifest import Manifest
 from hybridstitch.method.program import Kind, StepSpec
-from hybridstitch.models.sd3.token_transformer import TokenTransformer
+from hybridstitch.models.component import Component
+from hybridstitch.models.family import family_of
 from hybridstitch.pairs.recipe import Recipe
 from hybridstitch.runtime.request import Request
 
@@ -41,21 +45,25 @@ def program_costs(recipe: Recipe, manifests: Mapping[str, Manifest], requests: I
     return [sum(found[step] for step in request.program) for request, found in shares]
 
 
+def describe_transformer(recipe: Recipe, name: Literal["large", "small"], manifest: Manifest) -> Component:
+    """The transformer that an engine was made from, without weights.
+
+    Raises:
+        HybridStitchError: a checkpoint whose config cannot be read here.
+    """
+    checkpoint = recipe.checkpoint(name)
+    return family_of(checkpoint).describe(name, checkpoint, torch.float32, manifest.zero_text_tokens)
+
+
 def _counting(recipe: Recipe, manifests: Mapping[str, Manifest]) -> Count:
-    modules = {
-        name: TokenTransformer.describe(
-            recipe.checkpoint(name),
-            keeps_keys=name == "large",
-            zero_text_tokens=manifests[name].zero_text_tokens,
-        )
-        for name in ("large", "small")
-    }
+    transformers = {name: describe_transformer(recipe, name, manifests[name]) for name in ("large", "small")}
     geometry = manifests["large"].geometry
     assert geometry is not None  # every transformer has one
 
     @cache
     def count(name: str, rows: int, tokens: int, computed: int) -> int:
-        return count_operations(modules[name], rows, computed, tokens - computed, geometry.text_tokens)
+        lengths = {"B": rows, "M": computed, "F": tokens - computed, "T": geometry.text_tokens}
+        return count_operations(transformers[name], lengths)
 
     return count
 

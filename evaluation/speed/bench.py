@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from hybridstitch.evaluation.cost.operations import count_operations
+from hybridstitch.evaluation.cost.program_cost import describe_transformer
 from hybridstitch.evaluation.quality.closeness import psnr
 from hybridstitch.evaluation.variants import (
     HYBRID,
@@ -27,7 +28,6 @@ from hybridstitch.method.errors import HybridStitchError
 from hybridstitch.method.geometry import masked_count
 from hybridstitch.method.parameters import SamplingParameters
 from hybridstitch.method.progress import OnProgress, silent, within
-from hybridstitch.models.sd3.token_transformer import TokenTransformer
 from hybridstitch.runtime.pipeline import HybridStitch
 from hybridstitch.runtime.result import Result
 
@@ -222,9 +222,8 @@ def _torch_threads(count: int | None) -> Iterator[None]:
 
 def _operations(pipe: HybridStitch) -> Any:
     """Counts a call of the large engine by its lengths; reads the checkpoint's config."""
-    zeros = pipe.engines["large"].manifest.zero_text_tokens
-    module = TokenTransformer.describe(pipe.recipe.checkpoint("large"), keeps_keys=True, zero_text_tokens=zeros)
-    return lambda lengths: count_operations(module, lengths["B"], lengths["M"], lengths["F"], lengths["T"])
+    transformer = describe_transformer(pipe.recipe, "large", pipe.engines["large"].manifest)
+    return lambda lengths: count_operations(transformer, lengths)
 
 
 def _enter(field: _Field, variant: Variant, pipe: HybridStitch, cases: Sequence[Drawn]) -> None:
