@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from hybridstitch.method.settings import LATER
+
 LARGE_ON_GRID = "large on a grid"
 
 
@@ -45,7 +47,7 @@ SRDIFFUSION = Variant("srdiffusion", {"method": "srdiffusion"})
 T_STITCH = Variant("t-stitch", {"method": "t-stitch"})
 HYBRID = Variant("hybrid", {"method": "hybrid"})
 """HybridStitch as the recipe has it."""
-PAPER = {"score": "gap", "residual": "off", "refresh_every": 0, "sketch": "small", "grid": 0}
+PAPER = {"score": "gap", "residual": "off", "refresh_every": 0, "sketch": "small", "grid": 0, **LATER}
 """HybridStitch's settings as the paper has them. Steps, stage ends and the mask ratio are not among them."""
 
 
