@@ -97,6 +97,21 @@ def test_production_needs_neither_verification_nor_evaluation():
     assert not wrong, "\n" + "\n".join(wrong)
 
 
+def test_a_family_of_models_is_known_to_its_protocol_alone():
+    families = [f"hybridstitch.models.{folder.name}" for folder in (ROOT / "models").iterdir() if folder.is_dir()]
+    families = [name for name in families if not name.endswith("__")]
+    assert "hybridstitch.models.sd3" in families
+    wrong = [
+        f"{path.relative_to(ROOT)}:{line} imports {name}"
+        for room, path in SOURCES
+        if (module := module_of(room, path)) != "hybridstitch.models.family"
+        for line, name in imports(path.read_text(), module, is_package=path.stem == "__init__")
+        for family in families
+        if f"{name}.".startswith(f"{family}.") and not f"{module}.".startswith(f"{family}.")
+    ]
+    assert not wrong, "\n" + "\n".join(wrong)
+
+
 def test_every_room_is_read():
     assert {room for room, _ in SOURCES} == set(ROOMS)
     packages = {path.parent for path in ROOT.glob("*/__init__.py")} | {path.parent for path in ROOT.glob("*/*.py")}
