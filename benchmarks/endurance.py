@@ -16,8 +16,8 @@ import argparse
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
@@ -42,6 +42,52 @@ WANTED = tuple(Wanted(caption, seed, "128x128", SETTINGS) for seed, caption in e
 WINDOWS = 120
 
 
+class Load:
+    """Clients that ask a front without a pause, until it is over. All of it may be used from any thread.
+
+    drawn: seconds of each picture since `take`. refused: pictures since then that the front did not take.
+    """
+
+    def __init__(self, front: Front) -> None:
+        self._front, self._order = front, count()
+        self._over, self._lock = threading.Event(), threading.Lock()
+        self._first: dict[Wanted, bytes] = {}
+        self._drawn: list[float] = []
+        self._refused = 0
+
+    def client(self) -> None:
+        """Ask until it is over.
+
+        Raises:
+            RuntimeError: a picture that is another than before.
+        """
+        while not self._over.is_set():
+            wanted, start = WANTED[next(self._order) % len(WANTED)], time.perf_counter()
+            picture = self._front.draw(wanted)
+            self._note(wanted, picture, time.perf_counter() - start)
+            if picture is None:
+                self._over.wait(PAUSE)
+
+    def take(self) -> tuple[list[float], int]:
+        """Seconds of the pictures that were drawn since the last call, and how many were refused."""
+        with self._lock:
+            drawn, self._drawn = self._drawn, []
+            refused, self._refused = self._refused, 0
+        return drawn, refused
+
+    def end(self) -> None:
+        self._over.set()
+
+    def _note(self, wanted: Wanted, picture: bytes | None, seconds: float) -> None:
+        with self._lock:
+            if picture is None:
+                self._refused += 1
+            elif self._first.setdefault(wanted, picture) != picture:
+                raise RuntimeError(f"another picture than before of {wanted}")
+            else:
+                self._drawn.append(seconds)
+
+
 def endure(
     front: Front, seconds: float, clients: int, windows: int, memory: Callable[[int], float] = resident
 ) -> list[dict[str, Any]]:
@@ -53,58 +99,37 @@ def endure(
     Raises:
         RuntimeError: a picture that is another than before, or a window without one.
     """
-    over, lock, order = threading.Event(), threading.Lock(), count()
-    first: dict[Wanted, bytes] = {}
-    drawn: list[float] = []
-    refused = [0]
-
-    def client() -> None:
-        while not over.is_set():
-            wanted, start = WANTED[next(order) % len(WANTED)], time.perf_counter()
-            picture = front.draw(wanted)
-            spent = time.perf_counter() - start
-            with lock:
-                if picture is None:
-                    refused[0] += 1
-                elif first.setdefault(wanted, picture) != picture:
-                    raise RuntimeError(f"another picture than before of {wanted}")
-                else:
-                    drawn.append(spent)
-            if picture is None:
-                over.wait(PAUSE)
-
-    found, begin = [], time.monotonic()
+    load, found, begin = Load(front), [], time.monotonic()
     with ThreadPoolExecutor(clients) as pool:
-        running = [pool.submit(client) for _ in range(clients)]
+        running = [pool.submit(load.client) for _ in range(clients)]
         try:
             for window in range(1, windows + 1):
-                end = begin + seconds * window / windows
-                while time.monotonic() < end:
-                    time.sleep(min(0.5, max(0.0, end - time.monotonic())))
-                    for each in running:
-                        if each.done():
-                            each.result()
-                with lock:
-                    times, drawn[:] = list(drawn), []
-                    turned_away, refused[0] = refused[0], 0
-                if not times:
+                _wait_until(begin + seconds * window / windows, running)
+                drawn, refused = load.take()
+                if not drawn:
                     raise RuntimeError(f"no picture within {seconds / windows:.1f} s: give it more minutes")
-                cuts = quantiles(times, n=20, method="inclusive") if len(times) > 1 else times * 19
-                found.append(
-                    {
-                        "minutes": round((time.monotonic() - begin) / 60, 3),
-                        "memory_mib": round(memory(front.process), 1),
-                        "p50": round(median(times), 4),
-                        "p95": round(cuts[18], 4),
-                        "drawn": len(times),
-                        "refused": turned_away,
-                    }
-                )
+                minutes = round((time.monotonic() - begin) / 60, 3)
+                memory_mib = round(memory(front.process), 1)
+                found.append({"minutes": minutes, "memory_mib": memory_mib, **_latency(drawn), "refused": refused})
         finally:
-            over.set()
+            load.end()
     for each in running:
         each.result()
     return found
+
+
+def _wait_until(end: float, running: Sequence[Future[None]]) -> None:
+    """Raises what ended a client meanwhile."""
+    while time.monotonic() < end:
+        time.sleep(min(0.5, max(0.0, end - time.monotonic())))
+        for each in running:
+            if each.done():
+                each.result()
+
+
+def _latency(seconds: Sequence[float]) -> dict[str, float]:
+    cuts = quantiles(seconds, n=20, method="inclusive") if len(seconds) > 1 else [*seconds] * 19
+    return {"p50": round(median(seconds), 4), "p95": round(cuts[18], 4), "drawn": len(seconds)}
 
 
 def verdict(windows: list[dict[str, Any]]) -> dict[str, Any]:

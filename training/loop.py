@@ -87,89 +87,125 @@ def train(
     steps instead of AdamW.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    checkpoint = folder / "checkpoint.pt"
-    weights: list[Tensor] = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    averages = [weight.detach().clone() for weight in weights]
-    optimizers = _optimizers(weights, matrices, optimization)
-    seen, step, elapsed = 0, 0, 0.0
-    if checkpoint.exists():
-        state = torch.load(checkpoint, map_location=weights[0].device, weights_only=True)
-        module.load_state_dict(state["module"])
-        for optimizer, kept in zip(optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(kept)
-        averages = state["averages"]
-        seen, step, elapsed = state["seen"], state["step"], state["elapsed"]
-
-    def log(**figures: float) -> None:
-        record = {"pictures": seen, "step": step, "minutes": round(elapsed / 60, 3), **figures}
-        with (folder / "loss.jsonl").open("a") as lines:
-            lines.write(json.dumps(record) + "\n")
-
-    def save() -> None:
-        state = {
-            "module": module.state_dict(),
-            "optimizers": [optimizer.state_dict() for optimizer in optimizers],
-            "averages": averages,
-            "seen": seen,
-            "step": step,
-            "elapsed": elapsed,
-        }
-        partial = checkpoint.with_suffix(".partial")
-        torch.save(state, partial)
-        os.replace(partial, checkpoint)
-        if on_save is not None:
-            with averaged(weights, averages):
-                if measured := on_save():
-                    log(**{name: round(value, 6) for name, value in measured.items()})
-
+    course = Course(folder, module, optimization, on_save, matrices)
     tick, last_save, recent, compiled = time.monotonic(), time.monotonic(), [], False
     first = workers.rank() == 0
     with (
         asked_to_stop() as stopping,
         tqdm(
-            desc=folder.name, initial=seen, total=budget.pictures, unit=" pictures", mininterval=10, disable=not first
+            desc=folder.name,
+            initial=course.seen,
+            total=budget.pictures,
+            unit=" pictures",
+            mininterval=10,
+            disable=not first,
         ) as bar,
     ):
-        while seen < budget.pictures:
-            progress = seen / budget.pictures
-            factor = optimization.factor_at(progress)
-            for group in (group for optimizer in optimizers for group in optimizer.param_groups):
-                group["lr"] = factor * group["full_rate"]
-            loss = loss_of(seen // budget.batch + workers.rank(), progress)
-            module.zero_grad(set_to_none=True)
-            loss.backward()
-            workers.average([weight.grad for weight in weights if weight.grad is not None])
-            nn.utils.clip_grad_norm_(weights, optimization.clip)
-            for optimizer in optimizers:
-                optimizer.step()
-            if step % AVERAGE_EVERY == 0:
-                decay = min(optimization.average**AVERAGE_EVERY, (1 + step) / (10 + step))
-                torch._foreach_lerp_(averages, [weight.detach() for weight in weights], 1 - decay)
-            step += 1
-            seen += budget.batch * workers.count()
+        while course.seen < budget.pictures:
+            progress = course.seen / budget.pictures
+            loss = loss_of(course.seen // budget.batch + workers.rank(), progress)
+            course.learn(loss, progress)
+            course.seen += budget.batch * workers.count()
             recent.append(loss.detach())
             now = time.monotonic()
             if compiled:  # the first step after a start also compiles: that is not training time
-                elapsed += now - tick
+                course.elapsed += now - tick
             tick, compiled = now, True
             bar.update(budget.batch * workers.count())
-            if step % 50 == 0:
+            if course.step % 50 == 0:
                 mean = float(torch.stack(recent).mean())
                 recent.clear()
                 bar.set_postfix(loss=f"{mean:.4f}", refresh=False)
                 if first:
-                    log(loss=round(mean, 6))
+                    course.log(loss=round(mean, 6))
             if first and now - last_save > optimization.save_seconds:
-                save()
+                course.save()
                 last_save = tick = time.monotonic()
             if stopping():
                 if first:
-                    save()
+                    course.save()
                 raise KeyboardInterrupt
     if first:
-        save()
-    with torch.no_grad():
-        torch._foreach_copy_(weights, averages)
+        course.save()
+    course.hand_on()
+
+
+class Course:
+    """What a stage has learned until now, and all that is needed to go on: weights, averages, optimizers, counts.
+
+    seen: pictures, of all processes. step: of the optimizers. elapsed: seconds of training.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        module: nn.Module,
+        optimization: Optimization,
+        on_save: Callable[[], dict[str, float]] | None,
+        matrices: Sequence[Tensor],
+    ) -> None:
+        """Begin, or go on from the folder's checkpoint."""
+        self._folder, self._module, self._optimization, self._on_save = folder, module, optimization, on_save
+        self._checkpoint = folder / "checkpoint.pt"
+        self._weights: list[Tensor] = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        self._averages = [weight.detach().clone() for weight in self._weights]
+        self._optimizers = _optimizers(self._weights, matrices, optimization)
+        self.seen, self.step, self.elapsed = 0, 0, 0.0
+        if self._checkpoint.exists():
+            self._restore()
+
+    def learn(self, loss: Tensor, progress: float) -> None:
+        """One step of the optimizers and, now and then, of the averages."""
+        factor = self._optimization.factor_at(progress)
+        for group in (group for optimizer in self._optimizers for group in optimizer.param_groups):
+            group["lr"] = factor * group["full_rate"]
+        self._module.zero_grad(set_to_none=True)
+        loss.backward()
+        workers.average([weight.grad for weight in self._weights if weight.grad is not None])
+        nn.utils.clip_grad_norm_(self._weights, self._optimization.clip)
+        for optimizer in self._optimizers:
+            optimizer.step()
+        if self.step % AVERAGE_EVERY == 0:
+            decay = min(self._optimization.average**AVERAGE_EVERY, (1 + self.step) / (10 + self.step))
+            torch._foreach_lerp_(self._averages, [weight.detach() for weight in self._weights], 1 - decay)
+        self.step += 1
+
+    def log(self, **figures: float) -> None:
+        """Append a line to loss.jsonl."""
+        record = {"pictures": self.seen, "step": self.step, "minutes": round(self.elapsed / 60, 3), **figures}
+        with (self._folder / "loss.jsonl").open("a") as lines:
+            lines.write(json.dumps(record) + "\n")
+
+    def save(self) -> None:
+        """Write the checkpoint whole, and log what `on_save` measures of the averaged weights."""
+        state = {
+            "module": self._module.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self._optimizers],
+            "averages": self._averages,
+            "seen": self.seen,
+            "step": self.step,
+            "elapsed": self.elapsed,
+        }
+        partial = self._checkpoint.with_suffix(".partial")
+        torch.save(state, partial)
+        os.replace(partial, self._checkpoint)
+        if self._on_save is not None:
+            with averaged(self._weights, self._averages):
+                if measured := self._on_save():
+                    self.log(**{name: round(value, 6) for name, value in measured.items()})
+
+    def hand_on(self) -> None:
+        """Leave the averaged weights in the module."""
+        with torch.no_grad():
+            torch._foreach_copy_(self._weights, self._averages)
+
+    def _restore(self) -> None:
+        state = torch.load(self._checkpoint, map_location=self._weights[0].device, weights_only=True)
+        self._module.load_state_dict(state["module"])
+        for optimizer, kept in zip(self._optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(kept)
+        self._averages = state["averages"]
+        self.seen, self.step, self.elapsed = state["seen"], state["step"], state["elapsed"]
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from hybridstitch.evaluation.figure import write_figure
 from hybridstitch.method.errors import HybridStitchError
@@ -41,6 +42,25 @@ def draw_pareto(tuned: Tuned, path: Path) -> None:
 
     figure = Figure(figsize=(8, 5), dpi=120, layout="constrained")
     axes = figure.add_subplot()
+    _draw_methods(axes, tuned)
+    _draw_controls(axes, tuned)
+    _draw_chosen(axes, tuned)
+    facts = tuned.facts
+    axes.set_xlabel("seconds a picture (faint: by the time model, at other captions)")
+    axes.set_ylabel("PSNR to large in its full steps, dB (mean ± standard error)")
+    axes.set_title(f"Pair {facts['pair']} on {facts['backend']}, for {facts['target']}", fontsize=10)
+    axes.set_xlim(left=0)
+    axes.grid(alpha=0.25)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(fontsize=8, loc="best")
+    try:
+        write_figure(figure, path)
+    except OSError as error:
+        raise HybridStitchError(f"cannot write {path}: {error.strerror or error}") from None
+
+
+def _draw_methods(axes: Any, tuned: Tuned) -> None:
+    """What was tried, faint, and what was timed, of each method."""
     for method, colour in COLOURS.items():
         tried = [one for one in tuned.tried if one.candidate.method == method]
         places = [one.candidate.predicted for one in tried], [one.closeness for one in tried]
@@ -56,6 +76,10 @@ def draw_pareto(tuned: Tuned, path: Path) -> None:
                 capsize=2,
                 label=method,
             )
+
+
+def _draw_controls(axes: Any, tuned: Tuned) -> None:
+    """The large model alone in fewer steps, as a line with the number of its steps."""
     for on_grid, line, label in ((False, "-", "control: large, fewer steps"), (True, "--", "large, on a grid")):
         large = [one for one in (*tuned.finalists, *tuned.curve) if one.candidate.method == "large"]
         large = [one for one in large if bool(one.candidate.parameters.schedule.grid) is on_grid]
@@ -72,6 +96,10 @@ def draw_pareto(tuned: Tuned, path: Path) -> None:
                 xytext=(4, -10),
                 fontsize=7,
             )
+
+
+def _draw_chosen(axes: Any, tuned: Tuned) -> None:
+    """A ring around what was chosen, and a line at the large model's full steps."""
     chosen = tuned.verdict.chosen
     if chosen is not None:
         axes.scatter(
@@ -84,15 +112,3 @@ def draw_pareto(tuned: Tuned, path: Path) -> None:
         "large, full steps", (full, 0.02), xycoords=("data", "axes fraction"), rotation=90, fontsize=8,
         ha="right", va="bottom", color="#666666",
     )  # fmt: skip
-    facts = tuned.facts
-    axes.set_xlabel("seconds a picture (faint: by the time model, at other captions)")
-    axes.set_ylabel("PSNR to large in its full steps, dB (mean ± standard error)")
-    axes.set_title(f"Pair {facts['pair']} on {facts['backend']}, for {facts['target']}", fontsize=10)
-    axes.set_xlim(left=0)
-    axes.grid(alpha=0.25)
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(fontsize=8, loc="best")
-    try:
-        write_figure(figure, path)
-    except OSError as error:
-        raise HybridStitchError(f"cannot write {path}: {error.strerror or error}") from None

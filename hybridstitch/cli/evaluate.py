@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,8 @@ from .run import quiet
 if TYPE_CHECKING:
     from hybridstitch.evaluation.cases import PromptCase
     from hybridstitch.evaluation.quality.eval_report import EvalRow
+    from hybridstitch.evaluation.quality.held_out import Probe
+    from hybridstitch.evaluation.quality.records import Records
     from hybridstitch.evaluation.variants import Variant
     from hybridstitch.runtime.pipeline import HybridStitch
 
@@ -96,13 +99,10 @@ def evaluate(arguments: argparse.Namespace) -> None:
     from hybridstitch.evaluation.quality import ablations
     from hybridstitch.evaluation.quality.eval_report import rows_of
     from hybridstitch.evaluation.quality.evaluate import evaluate as draw
-    from hybridstitch.evaluation.quality.held_out import Probe, is_trusted
     from hybridstitch.evaluation.quality.plot import plot_quality
     from hybridstitch.evaluation.quality.records import Records
     from hybridstitch.evaluation.speed.machine import circumstances
     from hybridstitch.evaluation.variants import LARGE
-    from hybridstitch.evaluation.world.judge import JUDGE
-    from hybridstitch.models.digests import file_sha256
     from hybridstitch.runtime.pipeline import HybridStitch
 
     require_matplotlib()
@@ -125,18 +125,10 @@ def evaluate(arguments: argparse.Namespace) -> None:
         device=arguments.device,
         threads=arguments.threads,
     ) as pipe:
-        wanted = [*ablations.controls(steps), *asked]
-        variants, refused = ablations.drawable(pipe, [each.but(**{**common, **each.settings}) for each in wanted])
-        variants = [ablations.sketch_said(pipe, each) for each in variants]
-        for line in refused:
-            print(f"left out: {line}", file=sys.stderr)
+        variants = _drawable(pipe, [*ablations.controls(steps, arguments.ablation), *asked], common)
         records = Records(plots / RECORDS, pipe)  # its own: seconds of one hour are compared
         if recipe.name == WITH_WORLD and arguments.prompts is None:
-            probe = Probe()
-            accuracy = records.fact(f"judge {file_sha256(JUDGE)[:24]}", probe.accuracy)
-            if not is_trusted(accuracy):
-                print(f"the judge is not asked: on true pictures it is right in {accuracy}", file=sys.stderr)
-                probe = None
+            probe, accuracy = _trusted_probe(records)
         seconds = None if arguments.minutes is None else 60 * arguments.minutes
         with showing("loading", "pictures") as progress:
             done = draw(pipe, large, variants, cases, records, probe=probe, seconds=seconds, progress=progress)
@@ -162,6 +154,30 @@ def evaluate(arguments: argparse.Namespace) -> None:
     paths = plot_quality(rows, title, plots)
     _show(rows, title)
     print(*(str(path) for path in (report, *paths)), sep="\n")
+
+
+def _drawable(pipe: HybridStitch, variants: list[Variant], common: Mapping[str, Any]) -> list[Variant]:
+    """The variants that this pair can draw; the others are named on stderr."""
+    from hybridstitch.evaluation.quality import ablations
+
+    drawable, refused = ablations.drawable(pipe, [each.but(**{**common, **each.settings}) for each in variants])
+    for line in refused:
+        print(f"left out: {line}", file=sys.stderr)
+    return [ablations.sketch_said(pipe, each) for each in drawable]
+
+
+def _trusted_probe(records: Records) -> tuple[Probe | None, dict[str, float]]:
+    """The judge, if it is right about true pictures, and its accuracy on them."""
+    from hybridstitch.evaluation.quality.held_out import Probe, is_trusted
+    from hybridstitch.evaluation.world.judge import JUDGE
+    from hybridstitch.models.digests import file_sha256
+
+    probe = Probe()
+    accuracy = records.fact(f"judge {file_sha256(JUDGE)[:24]}", probe.accuracy)
+    if is_trusted(accuracy):
+        return probe, accuracy
+    print(f"the judge is not asked: on true pictures it is right in {accuracy}", file=sys.stderr)
+    return None, accuracy
 
 
 def _operations(pipe: HybridStitch, variants: list[Variant]) -> dict[str, float]:

@@ -97,13 +97,8 @@ def run(arguments: argparse.Namespace) -> int:
         )
     prompts = _prompts(arguments)
     seed = arguments.seed or 0
-    asked: Any = {
-        "negative_prompt": arguments.negative_prompt,
-        "seed": seed,
-        "size": arguments.size,
-        "method": arguments.method,
-        **settings,
-    }
+    asked = {name: getattr(arguments, name) for name in ("negative_prompt", "size", "method")}
+    asked |= {"seed": seed, **settings}
     quiet()
     if arguments.dry_run:
         from .dry_run import dry_run

@@ -54,7 +54,21 @@ def add_to(commands: Any) -> None:
     add_threads(parser)
     add_low_memory(parser)
     add_schedule(parser)
+    _add_network(parser)
+    add_queue(parser)
+    _add_replicas(parser)
+    parser.add_argument(
+        "--restart",
+        action="store_true",
+        help="start it again whenever its process dies: connections that come meanwhile wait, those that it had are "
+        "closed, and a client that asks again with the same seed gets the same picture",
+    )
+    parser.add_argument(
+        "--log-prompts", action="store_true", help="write prompts into the log, which has none otherwise"
+    )
 
+
+def _add_network(parser: Parser) -> None:
     net = parser.add_argument_group("who may ask, and where")
     net.add_argument(
         "--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this machine alone)"
@@ -76,7 +90,8 @@ def add_to(commands: Any) -> None:
     )
     net.add_argument("--parent-fd", type=whole_number("parent-fd", 0, 65535), help=argparse.SUPPRESS)  # of --restart
 
-    add_queue(parser)
+
+def _add_replicas(parser: Parser) -> None:
     many = parser.add_argument_group("several replicas, on Ray Serve")
     many.add_argument("--ray", action="store_true", help="draw in replicas of their own, one for each GPU or CPU share")
     many.add_argument(
@@ -90,15 +105,6 @@ def add_to(commands: Any) -> None:
         type=number_over("cpus", 0, 1024),
         metavar="N",
         help="cores of each, and its engines' threads on a CPU (default: 1)",
-    )
-    parser.add_argument(
-        "--restart",
-        action="store_true",
-        help="start it again whenever its process dies: connections that come meanwhile wait, those that it had are "
-        "closed, and a client that asks again with the same seed gets the same picture",
-    )
-    parser.add_argument(
-        "--log-prompts", action="store_true", help="write prompts into the log, which has none otherwise"
     )
 
 
