@@ -17,10 +17,13 @@ CONTROL_STEPS = (5 / 7, 4 / 7, 3 / 7, 5 / 14, 2 / 7, 3 / 14)
 """Shares of the recipe's steps that the large model alone is drawn in: 20, 16, 12, 10, 8 and 6 of 28."""
 RESIDUAL = 2.0
 ON = str(Switch.ON)
+MOVING_ON = "moving-on"
 
 
-def controls(steps: int) -> list[Variant]:
-    """The large model alone in fewer steps, of so many."""
+def controls(steps: int, ablation: str | None = None) -> list[Variant]:
+    """The large model alone in fewer steps, of so many; none for an ablation that has it on its grid instead."""
+    if ablation == MOVING_ON:
+        return []
     return [
         large_at(fewer) for fewer in sorted({max(1, round(share * steps)) for share in CONTROL_STEPS}, reverse=True)
     ]
@@ -185,15 +188,16 @@ def _moving_on(steps: int) -> list[Variant]:
     """Held tokens that move on and are corrected: either alone, how far, with which masks, and how often all are
     computed; stage ends and steps for the grid of `steps`, from 1.9 to 3 times as fast."""
     found = []
-    for large, count, ratio in ((5, 22, 0.15), (4, 16, 0.15), (4, 12, 0.3)):
+    for large, count, ratio in ((5, 22, 0.15), (4, 16, 0.15), (5, 12, 0.3)):
         for part, correct in product((0.0, 0.5), (OFF, ON)):
             found.append(_moved(large, count, steps, ratio, part, correct))
     found += [_moved(5, 22, steps, 0.15, part) for part in (0.25, 0.75, 1.0)]
     for large, count in ((5, 26), (5, 22), (4, 18), (4, 14)):
         found.append(_moved(large, count, steps, 0.0))
-    others = [(5, 20, 0.15), (5, 20, 0.3), (5, 18, 0.5), (4, 14, 0.3), (5, 12, 0.3), (4, 13, 0.15)]
+    others = [(5, 20, 0.15), (5, 20, 0.3), (5, 18, 0.5), (4, 14, 0.3)]
     found += [_moved(large, count, steps, ratio) for large, count, ratio in others]
     found.append(_moved(5, 24, steps, 0.15, full_after=2))
+    found += [_with_small_end(steps, part, correct) for part, correct in ((0.0, OFF), (0.5, ON))]
     found += [on_grid(max(1, round(share / 28 * steps)), steps) for share in (16, 14, 12, 10, 8)]
     return list({variant.name: variant for variant in found}.values())
 
@@ -208,6 +212,14 @@ def _moved(
     return held(kept, few - kept, few, **own)
 
 
+def _with_small_end(steps: int, part: float, correct: str) -> Variant:
+    """12 of 28 steps, of which the small model makes the last."""
+    few = max(4, round(3 / 7 * steps))
+    kept = max(2, round(5 / 12 * few))
+    own = {"refresh_every": 1, "mask_ratio": 0.3, "grid": steps, "extrapolate": part, "correct": correct}
+    return held(kept, few - kept - 1, few, residual=1.0, **own)
+
+
 ABLATIONS: dict[str, Callable[[int], list[Variant]]] = {
     "score": _scores,
     "keys": _keys,
@@ -220,7 +232,7 @@ ABLATIONS: dict[str, Callable[[int], list[Variant]]] = {
     "grid": _grid,
     "sketch": _sketches,
     "steps": _steps,
-    "moving-on": _moving_on,
+    MOVING_ON: _moving_on,
 }
 """By name, of the recipe's number of steps; what a row does not name is as the recipe has it."""
 
