@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hybridstitch.cli import evaluate
-from hybridstitch.evaluation.quality.ablations import ABLATIONS, methods
+from hybridstitch.evaluation.quality.ablations import ABLATIONS, controls, methods
 from hybridstitch.evaluation.variants import PAPER
 from hybridstitch.method.settings import Sketch, Switch
 from hybridstitch.pairs.parameters import make_parameters
@@ -43,4 +43,11 @@ def test_moving_on_compares_either_part_alone_how_far_which_masks_and_how_many_f
     assert {each.mask_ratio for each in every} == {0.0, 0.15, 0.3, 0.5}
     assert {each.schedule.refresh_every for each in every} == {1, 2}
     assert {(each.sketch, each.schedule.grid) for each in every} == {(Sketch.HELD, 28)}
-    assert all(each.schedule.hybrid_until == each.schedule.steps for each in every)
+    ends = [each.schedule.steps - each.schedule.hybrid_until for each in every]
+    assert sorted(set(ends)) == [0, 1]
+    assert ends.count(1) == 2  # as the recipe has it, with and without
+
+
+def test_moving_on_stands_beside_the_large_model_on_its_grid_alone():
+    assert controls(28, "moving-on") == []
+    assert controls(28) == controls(28, "refresh") != []
