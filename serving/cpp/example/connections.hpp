@@ -1,24 +1,19 @@
-// What cpp-httplib does not tell of connections: how many are open, and which of their clients have left.
+// A server that keeps its connections: none is reset in a burst, delayed by silent ones, or left unanswered at the end.
 #pragma once
 
-#include <arpa/inet.h>
 #include <httplib.h>
-#include <poll.h>
+#include <netinet/tcp.h>
+#include <sys/resource.h>
 
 #include <atomic>
 #include <chrono>
-#include <filesystem>
-#include <map>
-#include <mutex>
+#include <functional>
 #include <string>
 #include <thread>
-#include <vector>
 
-#include "hybridstitch/runtime.hpp"
-
-// Counts the connections that are open, from their arrival, so that none is left unanswered at the end.
-struct Connections : httplib::ThreadPool {
-    Connections(std::size_t threads, std::atomic<int>& counted) : ThreadPool(threads), open(counted) {}
+// Threads that serve connections, each of which is counted from its arrival.
+struct CountedConnections : httplib::ThreadPool {
+    CountedConnections(std::size_t threads, std::atomic<int>& counted) : ThreadPool(threads), open(counted) {}
     void enqueue(std::function<void()> serve) override {
         ++open;
         ThreadPool::enqueue([this, serve = std::move(serve)] {
@@ -29,71 +24,37 @@ struct Connections : httplib::ThreadPool {
     std::atomic<int>& open;
 };
 
-// The socket of a request, which a handler is not given: the one with its client at the other end. -1: none.
-inline int socket_of(const httplib::Request& request) {
-    std::error_code gone;
-    for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd", gone)) {
-        const int file = std::stoi(entry.path().filename());
-        sockaddr_storage peer{};
-        socklen_t length = sizeof peer;
-        if (::getpeername(file, reinterpret_cast<sockaddr*>(&peer), &length) != 0) continue;
-        char host[NI_MAXHOST], port[NI_MAXSERV];
-        const int numbers = NI_NUMERICHOST | NI_NUMERICSERV;
-        if (::getnameinfo(reinterpret_cast<sockaddr*>(&peer), length, host, sizeof host, port, sizeof port, numbers) == 0 &&
-            port == std::to_string(request.remote_port) && host == request.remote_addr) {
-            return file;
-        }
-    }
-    return -1;
+// As many files, and so connections, as the system lets this process have: often 1,024 at first, which idle ones use
+// up.
+inline void allow_all_files() {
+    rlimit files{};
+    ::getrlimit(RLIMIT_NOFILE, &files);
+    files.rlim_cur = files.rlim_max;
+    ::setrlimit(RLIMIT_NOFILE, &files);
 }
 
-// Those who wait for a picture. One thread looks at their sockets and cancels the tickets of those who have left.
-class Waiting {
+class Server : public httplib::Server {
 public:
-    // One of them, for as long as it lives.
-    class Client {
-    public:
-        Client(Waiting& waiting, const httplib::Request& request, const hybridstitch::Ticket& ticket)
-            : waiting_(waiting), socket_(socket_of(request)) {
-            const std::lock_guard<std::mutex> lock(waiting_.mutex_);
-            if (socket_ >= 0) waiting_.tickets_.emplace(socket_, ticket);
-        }
-        ~Client() {
-            const std::lock_guard<std::mutex> lock(waiting_.mutex_);
-            waiting_.tickets_.erase(socket_);
-        }
-        Client(const Client&) = delete;
-        Client& operator=(const Client&) = delete;
+    explicit Server(std::size_t threads) {
+        new_task_queue = [this, threads] { return new CountedConnections(threads, open_); };
+        set_keep_alive_max_count(1);  // a picture takes longer than a new connection
+        set_keep_alive_timeout(0);    // one that the system hands over without a byte has had its seconds: 10 ms more
+    }
 
-    private:
-        Waiting& waiting_;
-        const int socket_;
-    };
+    // Port 0: any. Returns the port, or -1: it cannot be had.
+    int bind(const std::string& host, int port) {
+        const int bound = port == 0 ? bind_to_any_port(host) : (bind_to_port(host, port) ? port : -1);
+        const int seconds = 3;  // that a connection may say nothing; meanwhile the system keeps it, and no thread waits
+        ::setsockopt(svr_sock_, IPPROTO_TCP, TCP_DEFER_ACCEPT, &seconds, sizeof seconds);
+        ::listen(svr_sock_, SOMAXCONN);  // cpp-httplib lets 5 connections wait to be accepted: a burst would be reset
+        return bound;
+    }
 
-    Waiting() : thread_([this] { look(); }) {}
-    ~Waiting() {
-        over_ = true;
-        thread_.join();
+    void stop_once_all_are_answered() {
+        while (open_ > 0) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+        stop();
     }
 
 private:
-    void look() {
-        while (!over_) {
-            std::this_thread::sleep_for(std::chrono::milliseconds(50));
-            const std::lock_guard<std::mutex> lock(mutex_);  // no socket is closed, and its number reused, meanwhile
-            std::vector<pollfd> sockets;
-            for (const auto& [socket, ticket] : tickets_) sockets.push_back({socket, POLLRDHUP, 0});
-            ::poll(sockets.data(), sockets.size(), 0);
-            for (const pollfd& socket : sockets) {
-                if (socket.revents == 0) continue;
-                tickets_.at(socket.fd).cancel();
-                tickets_.erase(socket.fd);
-            }
-        }
-    }
-
-    std::mutex mutex_;
-    std::map<int, hybridstitch::Ticket> tickets_;
-    std::atomic<bool> over_{false};
-    std::thread thread_;
+    std::atomic<int> open_{0};
 };

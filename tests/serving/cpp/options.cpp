@@ -1,14 +1,15 @@
-// Loads a service with the options of its command line (NAME=VALUE), and prints what Python has of them.
-#include <hybridstitch/runtime.hpp>
-
+// Loads a service with each set of options that is a word of its command line (NAME=VALUE, one a line), and prints a
+// line for each with what Python has of them.
 #include <clocale>
 #include <cstdio>
 #include <functional>
+#include <hybridstitch/runtime.hpp>
 #include <iostream>
 #include <locale>
 #include <map>
 #include <sstream>
 #include <string>
+#include <vector>
 
 namespace hs = hybridstitch;
 
@@ -31,13 +32,24 @@ void set(hs::Options& options, const std::string& name, const std::string& value
     setters.at(name)();
 }
 
+hs::Options to_options(const std::string& venv, const std::string& lines) {
+    hs::Options options;
+    options.venv = venv;
+    std::istringstream text(lines);
+    for (std::string line; std::getline(text, line);) {
+        const auto equals = line.find('=');
+        set(options, line.substr(0, equals), line.substr(equals + 1));
+    }
+    return options;
+}
+
 struct Commas : std::numpunct<char> {
     char do_decimal_point() const override { return ','; }
     char do_thousands_sep() const override { return '.'; }
     std::string do_grouping() const override { return "\3"; }
 };
 
-// Numbers of C++ have commas from here on, and those of C where the system has the locale. Returns two as they now look.
+// Numbers of C++ have commas from here on, and those of C where the system has the locale. Returns how they look.
 std::string write_commas(const std::string& name) {
     std::locale::global(std::locale(std::locale::classic(), new Commas));
     const bool known = std::setlocale(LC_ALL, name.c_str()) != nullptr;
@@ -51,19 +63,16 @@ std::string write_commas(const std::string& name) {
 }  // namespace
 
 int main(int count, char** words) {
-    hs::Options options;
-    options.venv = words[1];
-    std::string locale;
-    for (int place = 2; place < count; ++place) {
-        const std::string word = words[place], name = word.substr(0, word.find('=')), value = word.substr(name.size() + 1);
-        if (name == "locale") locale = value;
-        else set(options, name, value);
-    }
-    if (!locale.empty()) std::cout << "numbers: " << write_commas(locale) << "\n";
-    try {
-        const hs::Service service(options);
-        std::cout << "given: " << service.problem() << "\nqueue: " << service.max_queue() << "\n";
-    } catch (const hs::StartError& error) {
-        std::cout << "start: " << error.what() << "\n";
+    const std::string venv = words[1], locale = words[2];
+    std::vector<hs::Options> asked;
+    for (int place = 3; place < count; ++place) asked.push_back(to_options(venv, words[place]));
+    if (!locale.empty()) std::cerr << write_commas(locale);
+    for (const hs::Options& options : asked) {
+        try {
+            const hs::Service service(options);
+            std::cout << service.max_queue() << " " << service.problem() << "\n";
+        } catch (const hs::StartError& error) {
+            std::cout << error.what() << "\n";
+        }
     }
 }

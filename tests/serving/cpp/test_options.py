@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 
 from hybridstitch.serving.options import ServiceOptions
 
-from .conftest import LOADER, ROOT, call, environment_with
+from .conftest import LOADER, ROOT, environment_with
 
 HEADER = ROOT / "serving" / "cpp" / "include" / "hybridstitch" / "runtime.hpp"
 ALL = {
@@ -31,66 +32,70 @@ ALL = {
 """A value of each, which is not the default but for the pair."""
 
 
+WRONG = [
+    ("threads", "0", "threads must be a whole number from 1 to 1024, not 0"),
+    ("max_queue", "100001", "max_queue must be a whole number from 1 to 100000, not 100001"),
+    ("max_batch", "65", "max_batch must be a whole number from 1 to 64, not 65"),
+    ("max_delay", "-0.5", "max_delay must be at least 0 seconds, not -0.5"),
+    ("max_delay", "nan", "max_delay must be a number, not nan"),
+    ("engines", "\udcff", "engines is not UTF-8 text"),
+]
+ASKED = [ALL, {}, {"low_memory": "False"}, *({name: value} for name, value, _ in WRONG)]
+
+
 @pytest.fixture(scope="module")
 def telling(tmp_path_factory) -> Path:
     """An environment whose service loads nothing, and tells the options it was given."""
     return environment_with("told_options", tmp_path_factory.mktemp("telling"))
 
 
-def told(programs: Path, venv: Path, given: dict[str, str], **environment: str) -> dict[str, str]:
-    """What the program prints when it is given options, by the word before the colon."""
-    words = [programs / "options", venv, *(f"{name}={value}" for name, value in given.items())]
-    said = call(*words, env=os.environ | LOADER | environment)
-    return dict(line.split(": ", 1) for line in said.splitlines())
-
-
-def test_every_option_that_is_set_reaches_the_service(programs, telling):
-    assert set(ALL) == set(ServiceOptions.table()) - {"timeout"}
-    found = told(programs, telling, ALL)
-    assert {"pair": "demo"} | json.loads(found["given"]) == ALL
-    assert found["queue"] == "1000"
-
-
-def test_a_switch_that_is_off_is_not_one_that_nobody_set(programs, telling):
-    assert json.loads(told(programs, telling, {"low_memory": "False"})["given"]) == {"low_memory": "False"}
-
-
-def test_what_is_not_set_has_the_default_of_python(programs, telling):
-    found = told(programs, telling, {})
-    assert json.loads(found["given"]) == {}
-    assert found["queue"] == str(ServiceOptions.default("max_queue"))
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "words"),
-    [
-        ("threads", "0", "threads must be a whole number from 1 to 1024, not 0"),
-        ("max_queue", "100001", "max_queue must be a whole number from 1 to 100000, not 100001"),
-        ("max_batch", "65", "max_batch must be a whole number from 1 to 64, not 65"),
-        ("max_delay", "-0.5", "max_delay must be at least 0 seconds, not -0.5"),
-        ("max_delay", "nan", "max_delay must be a number, not nan"),
-        ("engines", "\udcff", "engines is not UTF-8 text"),
-    ],
-)
-def test_an_option_out_of_range_is_a_start_error_in_the_words_of_python(programs, telling, name, value, words):
-    assert told(programs, telling, {name: value}) == {"start": words}
+def run(programs: Path, venv: Path, locale: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The program, once with everything that these tests ask."""
+    sets = ["\n".join(f"{name}={value}" for name, value in options.items()) for options in ASKED]
+    words = [str(programs / "options"), str(venv), locale, *sets]
+    return subprocess.run(words, env=os.environ | LOADER | environment, capture_output=True, text=True, check=True)
 
 
 @pytest.fixture(scope="module")
-def comma(tmp_path_factory) -> dict[str, str]:
-    """The environment variable of a folder with the German locale; empty where the system cannot make one."""
-    folder = tmp_path_factory.mktemp("locales")
-    try:
-        subprocess.run(["localedef", "-i", "de_DE", "-f", "UTF-8", folder / "comma"], capture_output=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return {}
-    return {"LOCPATH": str(folder)}
+def said(programs, telling) -> list[str]:
+    """What the program says to each set of options."""
+    done = run(programs, telling, "")
+    assert done.stderr == ""
+    return done.stdout.splitlines()
 
 
-def test_a_locale_with_a_decimal_comma_changes_nothing(programs, telling, comma):
-    found = told(programs, telling, ALL | {"locale": "comma"}, **comma)
-    assert found.pop("numbers") == ("1.000,5 0,5" if comma else "1.000,5")
-    assert found == told(programs, telling, ALL)
+def told(line: str) -> tuple[int, dict[str, str]]:
+    """`Service::max_queue`, and the options that Python has, but for those at their default."""
+    queue, _, options = line.partition(" ")
+    return int(queue), json.loads(options)
+
+
+def test_every_option_that_is_set_reaches_the_service(said):
+    assert set(ALL) == set(ServiceOptions.table()) - {"timeout"}
+    queue, options = told(said[0])
+    assert {"pair": "demo"} | options == ALL
+    assert queue == 1000
+
+
+def test_what_is_not_set_has_the_default_of_python(said):
+    assert told(said[1]) == (ServiceOptions.default("max_queue"), {})
+
+
+def test_a_switch_that_is_off_is_not_one_that_nobody_set(said):
+    assert told(said[2])[1] == {"low_memory": "False"}
+
+
+@pytest.mark.parametrize(("place", "words"), [(place, words) for place, (_, _, words) in enumerate(WRONG, 3)])
+def test_an_option_out_of_range_is_a_start_error_in_the_words_of_python(said, place, words):
+    assert said[place] == words
+
+
+def test_a_locale_with_a_decimal_comma_changes_nothing(programs, telling, said, tmp_path):
+    made = ["localedef", "-i", "de_DE", "-f", "UTF-8", str(tmp_path / "comma")]
+    known = shutil.which(made[0]) and subprocess.run(made, capture_output=True, check=False).returncode == 0
+    done = run(programs, telling, "comma", LOCPATH=str(tmp_path))
+    assert done.stderr == ("1.000,5 0,5" if known else "1.000,5")
+    assert done.stdout.splitlines() == said
 
 
 def test_the_header_and_the_guide_have_every_option_and_the_guide_its_default():

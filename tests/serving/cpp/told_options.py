@@ -1,7 +1,8 @@
-"""Imported at the start of a test's environment: a service loads nothing, and its problem is the options it was given."""
+"""Imported at the start of a test's environment: a service loads nothing, and its problem is its options."""
 
 import json
 from dataclasses import dataclass
+from unittest.mock import patch
 
 from hybridstitch.serving.options import ServiceOptions
 from hybridstitch.serving.service import Service
@@ -19,4 +20,4 @@ def tell(options: ServiceOptions) -> ToldService:
     return ToldService(json.dumps(options.texts()))
 
 
-Service.open = tell
+patch.object(Service, "open", tell).start()
