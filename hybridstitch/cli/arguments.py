@@ -154,10 +154,10 @@ def seconds(name: str, least: float) -> Callable[[str], Any]:
     """A flag that takes seconds."""
 
     def check(value: Any) -> float:
-        found = finite(name, value)
-        if found < least:
-            raise HybridStitchError(f"{name} must be at least {least:g} seconds, not {found:g}")
-        return found
+        duration = finite(name, value)
+        if duration < least:
+            raise HybridStitchError(f"{name} must be at least {least:g} seconds, not {duration:g}")
+        return duration
 
     return checked(float, check)
 

@@ -70,12 +70,12 @@ def capacity(arguments: argparse.Namespace) -> None:
     times, facts = read_service_times(path)
     shares = read_mix(Path(arguments.mix)) if arguments.mix else _shares(arguments.share)
     work = mixed(times, shares)
-    found = plan_capacity(work, arguments.rate, arguments.p95, seed=arguments.seed)
+    plan = plan_capacity(work, arguments.rate, arguments.p95, seed=arguments.seed)
     if arguments.json:
         names = shares or {name: 1 / len(times) for name in times}
-        print(json.dumps(_report(arguments, found, work, names, path, facts), indent=1))
+        print(json.dumps(_report(arguments, plan, work, names, path, facts), indent=1))
     else:
-        _print(arguments, found, work, path, facts)
+        _print(arguments, plan, work, path, facts)
 
 
 def _share(text: str) -> tuple[str, float]:
@@ -101,7 +101,7 @@ def _shares(given: list[tuple[str, float]] | None) -> dict[str, float] | None:
 
 def _report(
     arguments: argparse.Namespace,
-    found: Capacity,
+    plan: Capacity,
     work: Workload,
     shares: dict[str, float],
     path: Path,
@@ -113,15 +113,15 @@ def _report(
         "seed": arguments.seed,
         "mix": shares,
         "service": {"mean": work.mean, "p95": work.quantile(0.95), "squared_variation": work.variation},
-        "replicas": found.replicas,
-        "by_model": found.by_model,
-        "by_simulation": found.by_simulation,
-        "rows": [asdict(row) for row in found.rows],
+        "replicas": plan.replicas,
+        "by_model": plan.by_model,
+        "by_simulation": plan.by_simulation,
+        "rows": [asdict(row) for row in plan.rows],
         "service_times": {"file": str(path), **{key: facts[key] for key in ("machine", "command") if key in facts}},
     }
 
 
-def _print(arguments: argparse.Namespace, found: Capacity, work: Workload, path: Path, facts: dict[str, Any]) -> None:
+def _print(arguments: argparse.Namespace, plan: Capacity, work: Workload, path: Path, facts: dict[str, Any]) -> None:
     console = Console(highlight=False)
     machine = facts.get("machine")
     where = f" on {machine.get('processor')}, cores: {machine.get('cores')}" if isinstance(machine, dict) else ""
@@ -132,9 +132,9 @@ def _print(arguments: argparse.Namespace, found: Capacity, work: Workload, path:
     table.add_column("")
     for column in ("replicas", "utilisation", "mean wait, s:\nmodel", "\nsimulated", "p95, s:\nmodel", "\nsimulated"):
         table.add_column(column, justify="right", no_wrap=True)
-    for row in found.rows:
+    for row in plan.rows:
         table.add_row(
-            "*" if row.replicas == found.replicas else "",
+            "*" if row.replicas == plan.replicas else "",
             str(row.replicas),
             f"{row.utilisation:.0%}",
             f"{row.model.wait:.3f}",
@@ -143,8 +143,8 @@ def _print(arguments: argparse.Namespace, found: Capacity, work: Workload, path:
             f"{row.simulation.p95:.3f} ± {row.simulation.error:.3f}",
         )
     console.print(table)
-    told = f"{arguments.rate:g} requests a second with a p95 of {arguments.p95:g} s take {_replicas(found.replicas)}"
-    how = f"{found.by_model} by the model, {found.by_simulation} by the simulation"
+    told = f"{arguments.rate:g} requests a second with a p95 of {arguments.p95:g} s take {_replicas(plan.replicas)}"
+    how = f"{plan.by_model} by the model, {plan.by_simulation} by the simulation"
     console.print(f"\n{told} ({how}).", markup=False, soft_wrap=True)
 
 

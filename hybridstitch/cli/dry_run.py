@@ -31,22 +31,22 @@ def dry_run(arguments: argparse.Namespace, recipe: Recipe, prompts: Sequence[str
     Raises:
         HybridStitchError: whatever `run` refuses before it opens an engine.
     """
-    found = find_engines(recipe, arguments.backend, arguments.engines)
-    requests = Requests.of_built(recipe, found)
+    pair = find_engines(recipe, arguments.backend, arguments.engines)
+    requests = Requests.of_built(recipe, pair)
     first = whole_seed(asked["seed"], len(prompts))
-    wanted: list[dict[str, Any]] = [{**asked, "seed": first + index} for index in range(len(prompts))]
-    resolved = [requests.resolve(text, **each) for text, each in zip(prompts, wanted, strict=True)]
+    requested: list[dict[str, Any]] = [{**asked, "seed": first + index} for index in range(len(prompts))]
+    resolved = [requests.resolve(text, **each) for text, each in zip(prompts, requested, strict=True)]
     batches = [len(places) for places in requests.batches(resolved)]
-    shares, unknown = _shares(recipe, found, resolved[0])
+    shares, unknown = _shares(recipe, pair, resolved[0])
     low_memory = recipe.defaults.low_memory if arguments.low_memory is None else arguments.low_memory
-    memory = _memory(recipe, found, resolved[0], max(batches), low_memory=low_memory)
+    memory = _memory(recipe, pair, resolved[0], max(batches), low_memory=low_memory)
     free = _free(arguments)
     report = {
         "parameters": resolved[0].parameters.as_dict(),
         "size": str(resolved[0].size),
         "rows": resolved[0].rows,
         "masked_tokens": resolved[0].masked,
-        "image_tokens": found.geometry.tokens(resolved[0].size),
+        "image_tokens": pair.geometry.tokens(resolved[0].size),
         "batches": batches,
         "program": [
             {**asdict(step), "share_of_full_step": shares[step] if shares else None} for step in resolved[0].program
@@ -62,16 +62,16 @@ def dry_run(arguments: argparse.Namespace, recipe: Recipe, prompts: Sequence[str
         _print(Console(highlight=False), resolved[0], report, shares, unknown)
 
 
-def _shares(recipe: Recipe, found: FoundPair, request: Request) -> tuple[Shares, str | None]:
+def _shares(recipe: Recipe, pair: FoundPair, request: Request) -> tuple[Shares, str | None]:
     """What each step costs; nothing, and why, where the checkpoints' configs are not here."""
     try:
-        return step_shares(recipe, found.manifests, request), None
+        return step_shares(recipe, pair.manifests, request), None
     except HybridStitchError as error:
         return {}, str(error)
 
 
-def _memory(recipe: Recipe, found: FoundPair, request: Request, images: int, *, low_memory: bool) -> Memory:
-    needed = found.needed(request.size, images)
+def _memory(recipe: Recipe, pair: FoundPair, request: Request, images: int, *, low_memory: bool) -> Memory:
+    needed = pair.needed(request.size, images)
     return predict(needed, recipe, request.parameters, request.size, images, low_memory=low_memory)
 
 

@@ -186,8 +186,8 @@ def _operations(pipe: HybridStitch, variants: list[Variant]) -> dict[str, float]
 
     manifests = {name: engine.manifest for name, engine in pipe.engines.items()}
     requests = [request for variant in variants for request in pipe.resolve(["a"], **variant.settings)]
-    found = program_costs(pipe.recipe, manifests, requests)
-    return {variant.name: round(cost, 4) for variant, cost in zip(variants, found, strict=True)}
+    costs = program_costs(pipe.recipe, manifests, requests)
+    return {variant.name: round(cost, 4) for variant, cost in zip(variants, costs, strict=True)}
 
 
 def _make(folder: Path) -> None:
@@ -228,8 +228,8 @@ def _named(variants: list[Any], beginnings: list[str] | None) -> list[Any]:
         return variants
     for beginning in beginnings:
         if not any(variant.name.startswith(beginning) for variant in variants):
-            known = ", ".join(repr(variant.name) for variant in variants)
-            raise HybridStitchError(f"no variant begins with {beginning!r}; there are {known}")
+            names = ", ".join(repr(variant.name) for variant in variants)
+            raise HybridStitchError(f"no variant begins with {beginning!r}; there are {names}")
     return [variant for variant in variants if variant.name.startswith(tuple(beginnings))]
 
 
@@ -239,7 +239,7 @@ def _show(rows: list[EvalRow], title: str) -> None:
 
     judged, lpips = rows[0].all_right is not None, any("lpips" in row.means for row in rows)
     table = Table(box=None, pad_edge=False, title=title, title_justify="left")
-    grid = ["on grid"] if any(found for row in rows for found in row.beside_grid.values()) else []
+    grid = ["on grid"] if any(interval for row in rows for interval in row.beside_grid.values()) else []
     columns = ["variant", "s", "x", "PSNR", "control", *grid, "SSIM", *(["LPIPS"] if lpips else [])]
     for column in (*columns, *(["right", "control", *grid, "Frechet"] if judged else [])):
         table.add_column(column, justify="left" if column == "variant" else "right", no_wrap=True)
@@ -259,8 +259,8 @@ def _show(rows: list[EvalRow], title: str) -> None:
     Console(width=max(132, Console().width)).print(table)
 
 
-def _difference(found: Any, scale: float, digits: int) -> str:
+def _difference(interval: Any, scale: float, digits: int) -> str:
     """More or less than the control, and how sure that is: half of the interval."""
-    if found is None:
+    if interval is None:
         return ""
-    return f"{scale * found.mean:+.{digits}f} ±{scale * (found.high - found.low) / 2:.{digits}f}"
+    return f"{scale * interval.mean:+.{digits}f} ±{scale * (interval.high - interval.low) / 2:.{digits}f}"

@@ -45,15 +45,15 @@ def inspect(arguments: argparse.Namespace) -> None:
 
     recipe = Recipe.load(arguments.pair or DEFAULT_PAIR)
     parameters = make_parameters(recipe, arguments.method, mask_ratio=arguments.mask_ratio)
-    found = find_engines(recipe, arguments.backend, arguments.engines)
-    built = sorted((built for plans in found.plans.values() for built in plans), key=lambda built: built.name)
+    pair = find_engines(recipe, arguments.backend, arguments.engines)
+    built = sorted((built for plans in pair.plans.values() for built in plans), key=lambda built: built.name)
     low_memory = recipe.defaults.low_memory if arguments.low_memory is None else arguments.low_memory
-    memory = _memory(found, recipe, parameters, low_memory=low_memory)
+    memory = _memory(pair, recipe, parameters, low_memory=low_memory)
     if arguments.json:
         engines = {manifest.name: manifest.as_json() for manifest in built}
         print(
             json.dumps(
-                {"folder": str(found.folder), "parameters": parameters.as_dict(), "memory": memory, "engines": engines},
+                {"folder": str(pair.folder), "parameters": parameters.as_dict(), "memory": memory, "engines": engines},
                 indent=1,
             )
         )
@@ -65,7 +65,7 @@ def inspect(arguments: argparse.Namespace) -> None:
 
 
 def _memory(
-    found: FoundPair, recipe: Recipe, parameters: SamplingParameters, *, low_memory: bool
+    pair: FoundPair, recipe: Recipe, parameters: SamplingParameters, *, low_memory: bool
 ) -> list[dict[str, Any]]:
     from hybridstitch.runtime.memory import predict
 
@@ -73,7 +73,7 @@ def _memory(
         {
             "size": str(size),
             "batch": batch,
-            **predict(found.needed(size, batch), recipe, parameters, size, batch, low_memory=low_memory).as_dict(),
+            **predict(pair.needed(size, batch), recipe, parameters, size, batch, low_memory=low_memory).as_dict(),
         }
         for size in recipe.profiles.sizes
         for batch in recipe.profiles.batch_sizes

@@ -150,14 +150,14 @@ def _save(result: Any, pipe: Any, places: list[Place], save_mask: bool) -> dict[
     from .build import version
 
     pictures = []
-    for picture, wanted in zip(result.outcomes, places, strict=True):
+    for picture, destination in zip(result.outcomes, places, strict=True):
         if isinstance(picture, Failure):
             continue
         made = settings_of(picture, pipe.recipe.name, pipe.backend, version())
         mask = None
         if save_mask and (overlay := picture.overlay()) is not None:
             mask = encode_png(overlay, {**made, "shows": "the region that the large model refined"})
-        path, beside = wanted.save(encode_png(picture.image, made), mask)
+        path, beside = destination.save(encode_png(picture.image, made), mask)
         pictures.append(
             {
                 "path": str(path),

@@ -79,10 +79,10 @@ def triton(arguments: argparse.Namespace) -> None:
     if arguments.gpus is not None and backend.name == "onnxruntime":
         raise HybridStitchError("--gpus: backend onnxruntime runs on the CPU; for GPUs give another --backend")
     environment = _environment(arguments.environment)
-    found = find_engines(recipe, backend.name, arguments.engines)
+    engines = find_engines(recipe, backend.name, arguments.engines)
     named = Path(recipe.argument)
     pair = str(named.resolve()) if named.suffix == ".toml" else recipe.argument
-    options = replace(ModelOptions.among(vars(arguments)), pair=pair, engines=str(found.folder.resolve()))
+    options = replace(ModelOptions.among(vars(arguments)), pair=pair, engines=str(engines.folder.resolve()))
     gpus = arguments.gpus if arguments.gpus is not None else [] if backend.needs_gpu else None
     config = config_text(options, gpus=gpus, environment=environment, decoupled=arguments.decoupled)
     name = arguments.name or recipe.name + (STREAM if arguments.decoupled else "")

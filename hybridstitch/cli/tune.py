@@ -119,14 +119,14 @@ def tune(arguments: argparse.Namespace) -> None:
         device=arguments.device,
         threads=arguments.threads,
     ) as pipe:
-        wanted = arguments.size or recipe.defaults.size
-        pipe.resolve([case.prompt for case in cases], size=wanted)  # refused before anything is drawn
+        size = arguments.size or recipe.defaults.size
+        pipe.resolve([case.prompt for case in cases], size=size)  # refused before anything is drawn
         around = circumstances(["hybridstitch-trt", *_typed()], pipe.device)
-        facts = journal_facts(pipe, cases, wanted, {**around["machine"], "threads": arguments.threads})
+        facts = journal_facts(pipe, cases, size, {**around["machine"], "threads": arguments.threads})
         journal = Journal.open(path, facts, resume=arguments.resume is not None)
         try:
             with showing("measuring", "pictures") as show:
-                session = SearchSession(pipe, cases, wanted, journal, arguments.minutes, show)
+                session = SearchSession(pipe, cases, size, journal, arguments.minutes, show)
                 tuned = search(session, Target(arguments.seconds, arguments.speedup, arguments.psnr))
         except KeyboardInterrupt:
             print(f"what was drawn is kept: go on with --resume {shlex.quote(str(path))}", file=sys.stderr)
@@ -192,7 +192,7 @@ def _print(tuned: Tuned, paths: list[Path]) -> None:
     table.add_column("finalist", overflow="fold")
     for column in ("seconds", "speed-up", "PSNR, dB"):
         table.add_column(column, justify="right", no_wrap=True)
-    for one in sorted(tuned.finalists, key=lambda found: -found.closeness):
+    for one in sorted(tuned.finalists, key=lambda finalist: -finalist.closeness):
         mark = "*" if one is tuned.verdict.chosen else ""
         error = f" ± {one.error:.1f}" if len(one.psnr) > 1 else ""
         faster = f"{one.speedup(tuned.reference):.2f}x"

@@ -106,14 +106,14 @@ def _engine_table(profiles: tuple[ProfileReport, ...]) -> Table:
             bounds = row.bounds
             limits = _number(bounds.relative_l2), _number(1 - bounds.cosine), _number(bounds.worst_row)
             table.add_row(row.dtype, "", "at most", *limits, style="dim")
-        _, found = row.worst or (None, None)
+        _, comparison = row.worst or (None, None)
         table.add_row(
             "" if row.component == shown else row.component,
             escape(row.profile),
-            found.output if found else "",
-            _number(found and found.relative_l2),
-            _number(found and found.error_of_cosine),
-            _number(found and found.worst_row),
+            comparison.output if comparison else "",
+            _number(comparison and comparison.relative_l2),
+            _number(comparison and comparison.error_of_cosine),
+            _number(comparison and comparison.worst_row),
             f"{row.seconds:.2f}",
             OFF if row.failures else OK,
         )
@@ -155,8 +155,8 @@ def _verdict(report: Report) -> str:
     worst = report.worst
     nearest = ""
     if worst:
-        profile, case, found = worst
-        nearest = f"; worst: {profile.component}, {case}, {found.output}, {found.numbers()}"
+        profile, case, comparison = worst
+        nearest = f"; worst: {profile.component}, {case}, {comparison.output}, {comparison.numbers()}"
     if report.ok:
         return f"[green]all right[/]: {done}{escape(nearest)}"
     return f"[bold red]{len(report.failures)} off[/]: {done}{escape(nearest)}"

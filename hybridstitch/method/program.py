@@ -112,24 +112,24 @@ def extrapolates(program: Program) -> bool:
 def _with_trend(parameters: SamplingParameters, steps: list[StepSpec]) -> Program:
     """The same steps, with what they need to extrapolate and to correct. Where adaptive switching has yet to decide,
     held steps may follow any full one."""
-    found, undecided = list(steps), parameters.adaptive is not None
+    extended, undecided = list(steps), parameters.adaptive is not None
     last, held = -1, []  # the last full step, and the held ones since then
     for index, step in enumerate(steps):
         if step.kind is Kind.HELD:
-            found[index] = replace(step, extrapolate=found[last].extrapolate)
+            extended[index] = replace(step, extrapolate=extended[last].extrapolate)
             held.append(index)
         if step.kind is Kind.FULL:
             held_follow = undecided or (index + 1 < len(steps) and steps[index + 1].kind is Kind.HELD)
             part = parameters.extrapolate if last >= 0 and held_follow else 0.0
             correct = parameters.correct is Switch.ON and bool(held)
-            found[index] = replace(step, remember=undecided or part > 0, extrapolate=part, correct=correct)
+            extended[index] = replace(step, remember=undecided or part > 0, extrapolate=part, correct=correct)
             if part or correct:
-                found[last] = replace(found[last], remember=True)
+                extended[last] = replace(extended[last], remember=True)
             if correct:
                 for each in held:
-                    found[each] = replace(found[each], correct=True)
+                    extended[each] = replace(extended[each], correct=True)
             last, held = index, []
-    return tuple(found)
+    return tuple(extended)
 
 
 def _kind(parameters: SamplingParameters, schedule: Schedule, step: int) -> Kind:

@@ -201,11 +201,11 @@ class SamplingSettings(TypedDict, total=False):
 
 
 def _read() -> dict[str, Setting]:
-    found = {}
+    settings = {}
     for name, annotation in get_type_hints(SamplingSettings, include_extras=True).items():
         kind, setting = get_args(annotation)
-        found[name] = replace(setting, kind=next(part for part in get_args(kind) if part in (int, float, str)))
-    return found
+        settings[name] = replace(setting, kind=next(part for part in get_args(kind) if part in (int, float, str)))
+    return settings
 
 
 SETTINGS: dict[str, Setting] = _read()

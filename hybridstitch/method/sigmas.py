@@ -42,9 +42,9 @@ def grid_steps(steps: int, grid: int) -> list[int]:
     """
     chosen: list[int] = []
     for index in range(steps):
-        wanted = round(grid * (index / steps) ** EARLY)
+        ideal = round(grid * (index / steps) ** EARLY)
         least, most = chosen[-1] + 1 if chosen else 0, grid - steps + index
-        chosen.append(min(max(wanted, least), most))
+        chosen.append(min(max(ideal, least), most))
     return chosen
 
 

@@ -82,15 +82,15 @@ def files_needed(names: Collection[str], read: ReadJson, role: Literal["large", 
 
 def _model(folder: str, names: set[str], read: ReadJson) -> Needed:
     """Its config, and its weights: one file, or an index and the shards that it names."""
-    wanted = {f"{folder}/config.json"}
+    files = {f"{folder}/config.json"}
     weights = chosen_weights(_inside(folder, names))
     if weights is None:
-        wanted.add(f"{folder}/{STEMS[0] if folder in ('transformer', 'vae') else STEMS[1]}.safetensors")
+        files.add(f"{folder}/{STEMS[0] if folder in ('transformer', 'vae') else STEMS[1]}.safetensors")
     else:
-        wanted.add(f"{folder}/{weights}")
+        files.add(f"{folder}/{weights}")
         if is_index(weights):
-            wanted |= {f"{folder}/{shard}" for shard in _shards(read(f"{folder}/{weights}"))}
-    return _split(wanted, names)
+            files |= {f"{folder}/{shard}" for shard in _shards(read(f"{folder}/{weights}"))}
+    return _split(files, names)
 
 
 def _shards(index: Any) -> set[str]:
@@ -109,8 +109,8 @@ def _tokenizer(folder: str, names: set[str]) -> Needed:
     )
 
 
-def _split(wanted: set[str], names: set[str]) -> Needed:
-    return Needed(tuple(sorted(wanted & names)), tuple(sorted(wanted - names)))
+def _split(files: set[str], names: set[str]) -> Needed:
+    return Needed(tuple(sorted(files & names)), tuple(sorted(files - names)))
 
 
 def _inside(folder: str, names: set[str]) -> Iterator[str]:

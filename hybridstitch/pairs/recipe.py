@@ -220,7 +220,7 @@ _SHORT.maxstring = _SHORT.maxother = 80
 def first_problem(error: ValidationError) -> str:
     """What is wrong with a recipe, or another thing that pydantic checked, in one line that names the key."""
     problems: list[Any] = error.errors()  # an unknown key first: it is often a missing one, misspelt
-    problem = next((found for found in problems if found["type"] == "extra_forbidden"), problems[0])
+    problem = next((entry for entry in problems if entry["type"] == "extra_forbidden"), problems[0])
     where = ".".join(str(part) for part in problem["loc"] if part != "[key]")
     if problem["type"] == "extra_forbidden":
         return f"unknown key {where!r}"
