@@ -75,9 +75,9 @@ def _load() -> Iterable[Finding]:
     load = current_load()
     if load is None:
         return
-    found = f"{load.average:.1f} in the last minute, on {load.machine} processors, {load.processors} for this process"
+    figures = f"{load.average:.1f} in the last minute, on {load.machine} processors, {load.processors} for this process"
     advice = load.advice(physical_cores())
-    yield Finding("machine", "load", found, "warning" if advice else "ok", advice or "")
+    yield Finding("machine", "load", figures, "warning" if advice else "ok", advice or "")
 
 
 def _memory() -> Iterable[Finding]:
@@ -124,8 +124,8 @@ def _gpus() -> Iterable[Finding]:
     yield Finding("gpu", "CUDA of torch", built or "none: this is a CPU build", "ok" if built else "warning")
     driver = Path("/proc/driver/nvidia/version")
     try:
-        found = driver.read_text().splitlines()[0].partition("Kernel Module")[2].split()
-        yield Finding("gpu", "NVIDIA driver", next(word for word in found if word[0].isdigit()))
+        words = driver.read_text().splitlines()[0].partition("Kernel Module")[2].split()
+        yield Finding("gpu", "NVIDIA driver", next(word for word in words if word[0].isdigit()))
     except (OSError, StopIteration, IndexError):
         yield Finding("gpu", "NVIDIA driver", "none", "warning", "GPU backends need one")
     for index in range(torch.cuda.device_count()):
@@ -139,14 +139,14 @@ def _gpus() -> Iterable[Finding]:
 def _tensorrts() -> Iterable[Finding]:
     """Every TensorRT that Python can see; two distributions of one module are a trap."""
     for backend in (backend for backend in BACKENDS.values() if backend.is_tensorrt):
-        found = [f"{name} {version}" for name in backend.packages if (version := _version(name))]
+        installed = [f"{name} {version}" for name in backend.packages if (version := _version(name))]
         # The package of that name only pulls in the bindings of one CUDA version; two bindings get in each other's way.
-        bindings = [name for name in found if "-bindings" in name]
+        bindings = [name for name in installed if "-bindings" in name]
         if len(bindings) > 1:
             advice = "they overwrite each other: uninstall all but one"
             yield Finding("gpu", backend.title, " and ".join(bindings), "warning", advice)
         else:
-            yield Finding("gpu", backend.title, ", ".join(found) or "not installed")
+            yield Finding("gpu", backend.title, ", ".join(installed) or "not installed")
 
 
 def _version(package: str) -> str | None:

@@ -13,7 +13,7 @@ def full_lengths(inputs: Mapping[str, TensorSpec], geometry: Geometry, size: Siz
     """The lengths of a component's dynamic dimensions in a guided full run of `batch` pictures."""
     rows, columns = geometry.grid(size)
     decodes = "latents" in inputs  # pictures are decoded without their negative half
-    known = {
+    lengths = {
         "B": batch if decodes else 2 * batch,
         "M": rows * columns,
         "F": 0,
@@ -22,4 +22,4 @@ def full_lengths(inputs: Mapping[str, TensorSpec], geometry: Geometry, size: Siz
         "w": columns * geometry.patch_size,
     }
     dynamic = {dim for spec in inputs.values() for dim in spec.dims if isinstance(dim, str)}
-    return {symbol: length for symbol, length in known.items() if symbol in dynamic}
+    return {symbol: length for symbol, length in lengths.items() if symbol in dynamic}

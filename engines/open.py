@@ -170,9 +170,11 @@ def find_pair(
                 f"{place} holds engines of pair {manifest.pair!r}, not of {pair!r}. Build them: {store.rebuild}"
             )
         if split is not None and split != bool(manifest.part) and _may_be_split(manifest):
-            here, wanted = ("a plan for each size", "one") if manifest.part else ("one plan for all sizes", "per-size")
+            here, requested = (
+                ("a plan for each size", "one") if manifest.part else ("one plan for all sizes", "per-size")
+            )
             raise HybridStitchError(
-                f"{place} holds {here} of {manifest.component}, and the recipe asks for plans = {wanted!r}. "
+                f"{place} holds {here} of {manifest.component}, and the recipe asks for plans = {requested!r}. "
                 f"Build it again: {store.rebuild}"
             )
     return FoundPair(store, plans)
@@ -211,28 +213,28 @@ def open_pair(
             gone (of the torch backend); or components of two exports. Checked in this order.
     """
     threads = None if threads is None else whole("threads", threads, THREADS)
-    known = find_backend(backend)
-    _ = known.version
-    place = find_device(known, device)
+    backend_info = find_backend(backend)
+    _ = backend_info.version
+    place = find_device(backend_info, device)
     look = partial(find_pair, folder, pair=pair, backend=backend, needed=needed, argument=argument, split=split)
-    found = look()
+    engines = look()
     while True:
-        plans = [manifest for several in found.plans.values() for manifest in several]
+        plans = [manifest for several in engines.plans.values() for manifest in several]
         for manifest in plans:
-            check_usable(manifest, backend=backend, hardware=hardware(place), rebuild=found.store.rebuild)
+            check_usable(manifest, backend=backend, hardware=hardware(place), rebuild=engines.store.rebuild)
         try:
             for manifest in plans:
-                found.store.check_files(manifest)
-                found.store.check_weights(manifest)
+                engines.store.check_files(manifest)
+                engines.store.check_weights(manifest)
                 _check_checkpoint(manifest)
-            assets = found.store.assets(plans)
+            assets = engines.store.assets(plans)
         except HybridStitchError:
             now = look()
-            if now.plans == found.plans:
+            if now.plans == engines.plans:
                 raise
-            found = now  # a build has ended since the manifests were read
+            engines = now  # a build has ended since the manifests were read
             continue
-        return BuiltPair(found.store, found.plans, place, assets, threads)
+        return BuiltPair(engines.store, engines.plans, place, assets, threads)
 
 
 def _refuse_wrong_place(place: Path, *, pair: str, backend: str) -> None:

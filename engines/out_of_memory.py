@@ -115,8 +115,8 @@ def free_host_memory() -> int | None:
 
 def _asked_for(words: str) -> int | None:
     """The bytes that an allocator says it was asked for."""
-    found = _SIZE.search(words)
-    return int(float(found[1]) * 2 ** _UNITS[(found[2] or "").upper()]) if found else None
+    match = _SIZE.search(words)
+    return int(float(match[1]) * 2 ** _UNITS[(match[2] or "").upper()]) if match else None
 
 
 def _shown(amount: int) -> str:

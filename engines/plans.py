@@ -13,7 +13,7 @@ def joined(plans: Sequence[Manifest]) -> Manifest:
     if len(plans) == 1:
         return plans[0]
     profiles = tuple(profile for plan in plans for profile in plan.profiles)
-    scratch = tuple(known for plan in plans for known in plan.scratch)
+    scratch = tuple(entry for plan in plans for entry in plan.scratch)
     return replace(plans[0], part="", profiles=profiles, scratch=scratch, files={})
 
 

@@ -58,7 +58,7 @@ class Profile:
         }
 
     def as_json(self) -> dict[str, Any]:
-        return {"name": self.name, "ranges": {symbol: list(found) for symbol, found in self.ranges.items()}}
+        return {"name": self.name, "ranges": {symbol: list(span) for symbol, span in self.ranges.items()}}
 
 
 def resolve(dims: Sequence[Dimension], lengths: Mapping[str, int]) -> tuple[int, ...]:
@@ -86,15 +86,15 @@ def refusal(component: str, profiles: Iterable[Profile], lengths: Mapping[str, i
             return f"{component} engine: {length} {NOUNS[symbol]}; this plan has {_spell(ranges)}"
     varying = [s for s in lengths if len({profile.ranges[s] for profile in profiles}) > 1]
     together = " with ".join(f"{lengths[symbol]} {NOUNS[symbol]}" for symbol in varying)
-    known = "; ".join(
+    available = "; ".join(
         f"{profile.name}: " + " with ".join(f"{_spell([_ends(profile.ranges[s])])} {NOUNS[s]}" for s in varying)
         for profile in profiles
     )
-    return f"{component} engine: no profile holds {together}; this plan has {known}"
+    return f"{component} engine: no profile holds {together}; this plan has {available}"
 
 
-def _ends(found: Range) -> tuple[int, int]:
-    return found[0], found[2]
+def _ends(span: Range) -> tuple[int, int]:
+    return span[0], span[2]
 
 
 def _merge(ranges: Iterable[Range]) -> list[tuple[int, int]]:

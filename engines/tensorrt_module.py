@@ -25,11 +25,13 @@ def tensorrt_module(backend: str) -> Any:
     Raises:
         HybridStitchError: not installed, too old, or its libraries do not load.
     """
-    known = require_tensorrt(backend)
+    tensorrt = require_tensorrt(backend)
     try:
-        return importlib.import_module(known.module)
+        return importlib.import_module(tensorrt.module)
     except (ImportError, OSError) as error:
-        raise HybridStitchError(f"backend {backend}: {known.title} {known.version} does not load: {error}") from None
+        raise HybridStitchError(
+            f"backend {backend}: {tensorrt.title} {tensorrt.version} does not load: {error}"
+        ) from None
 
 
 def require_tensorrt(backend: str) -> Backend:
@@ -38,10 +40,10 @@ def require_tensorrt(backend: str) -> Backend:
     Raises:
         HybridStitchError: not installed, or too old.
     """
-    known = find_backend(backend)
-    if _numbers(known.version) < OLDEST_TENSORRT and backend == "tensorrt":
-        raise HybridStitchError(f"backend tensorrt needs TensorRT 10.8 or later; here is {known.version}")
-    return known
+    tensorrt = find_backend(backend)
+    if _numbers(tensorrt.version) < OLDEST_TENSORRT and backend == "tensorrt":
+        raise HybridStitchError(f"backend tensorrt needs TensorRT 10.8 or later; here is {tensorrt.version}")
+    return tensorrt
 
 
 def _numbers(version: str) -> tuple[int, ...]:

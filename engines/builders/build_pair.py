@@ -81,22 +81,22 @@ def build_pair(
             does not take, not enough memory or disk, or a folder that cannot be written.
         KeyboardInterrupt: Ctrl-C; nothing half-built is left.
     """
-    known, options = find_backend(backend), options or BuildOptions()
-    _ = known.version
+    backend_info, options = find_backend(backend), options or BuildOptions()
+    _ = backend_info.version
     options.check(backend)
     source = Path(onnx_dir)
     _check_pair(source, recipe)
     graphs = [read_graph(source / name) for name in _choose(source, components)]
     _check_hashes(source, graphs)
     geometry = _geometry(source)
-    wanted = [_manifests(recipe, graph, geometry, known, options) for graph in graphs]
+    planned = [_manifests(recipe, graph, geometry, backend_info, options) for graph in graphs]
     folder = Path(out_dir) if out_dir else default_folder(recipe.name, backend)
     store = Store(folder, pair=recipe.name, backend=backend, argument=recipe.argument)
     reports = []
     with store.locked(waiting=lambda: progress(Progress(f"waiting for another build of {store.folder}"))):
         _remove_others(store, source)
         assets = store.add_assets(source / "assets") if (source / "assets").is_dir() else None
-        for graph, manifests in zip(graphs, wanted, strict=True):
+        for graph, manifests in zip(graphs, planned, strict=True):
             for manifest in manifests:
                 manifest, report = replace(manifest, assets=assets), within(progress, manifest.name)
                 reports.append(_bring_up_to_date(store, graph, manifest, recipe, geometry, options, report))
@@ -108,7 +108,7 @@ def build_pair(
 def _bring_up_to_date(
     store: Store,
     graph: Graph,
-    wanted: Manifest,
+    manifest: Manifest,
     recipe: Recipe,
     geometry: Geometry,
     options: BuildOptions,
@@ -117,47 +117,47 @@ def _bring_up_to_date(
     start = time.perf_counter()
     why: list[str] = []
     try:
-        current = store.manifest(wanted.name)
+        current = store.manifest(manifest.name)
     except HybridStitchError:
         current = None
     if current is not None:
-        why = changes(current, wanted) if current.key != wanted.key else []
+        why = changes(current, manifest) if current.key != manifest.key else []
         if not why and not store.is_whole(current):
             why = ["its files"]
         if not why:
-            if (current.assets, current.weights_from) != (wanted.assets, wanted.weights_from):
-                current = store.update(replace(current, assets=wanted.assets, weights_from=wanted.weights_from))
+            if (current.assets, current.weights_from) != (manifest.assets, manifest.weights_from):
+                current = store.update(replace(current, assets=manifest.assets, weights_from=manifest.weights_from))
             report(Progress("unchanged", 1, 1))
-            return ComponentReport(wanted.name, "unchanged", time.perf_counter() - start, _bytes(current))
+            return ComponentReport(manifest.name, "unchanged", time.perf_counter() - start, _bytes(current))
     report(Progress("building"))
-    scratch = scratch_at(graph, recipe, graph.geometry or geometry, wanted.profiles, wanted.backend)
-    wanted = replace(wanted, weight_bytes=graph.weight_bytes, scratch=scratch)
-    built = _build(store, graph, wanted, options, report)
+    scratch = scratch_at(graph, recipe, graph.geometry or geometry, manifest.profiles, manifest.backend)
+    manifest = replace(manifest, weight_bytes=graph.weight_bytes, scratch=scratch)
+    built = _build(store, graph, manifest, options, report)
     report(Progress("built", 1, 1))
-    return ComponentReport(wanted.name, "built", time.perf_counter() - start, _bytes(built), tuple(why))
+    return ComponentReport(manifest.name, "built", time.perf_counter() - start, _bytes(built), tuple(why))
 
 
-def _build(store: Store, graph: Graph, wanted: Manifest, options: BuildOptions, report: OnProgress) -> Manifest:
-    key = wanted.key[:12]
-    if wanted.backend != "torch":
+def _build(store: Store, graph: Graph, manifest: Manifest, options: BuildOptions, report: OnProgress) -> Manifest:
+    key = manifest.key[:12]
+    if manifest.backend != "torch":
         require_space(store.folder, graph.weight_bytes + 2**20, f"the {graph.component} engine")
-    with store.workspace(wanted.name) as workspace:
+    with store.workspace(manifest.name) as workspace:
         files: dict[str, Path] = {}
-        if wanted.backend == "onnxruntime":
+        if manifest.backend == "onnxruntime":
             from .onnxruntime_plan import build_onnxruntime
 
             files = build_onnxruntime(graph, workspace, key)
-        elif wanted.backend != "torch":
+        elif manifest.backend != "torch":
             from .tensorrt_plan import build_tensorrt
 
-            files = build_tensorrt(graph, wanted, workspace, options, report)
+            files = build_tensorrt(graph, manifest, workspace, options, report)
         if graph.position:
             files["position"] = workspace / f"position-{key}.safetensors"
             table = graph.position.read()
             with writing(store.folder):
                 _save_position(table, files["position"])
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        return store.commit(replace(wanted, built=now), files)
+        return store.commit(replace(manifest, built=now), files)
 
 
 def _save_position(table: Tensor, file: Path) -> None:

@@ -81,10 +81,10 @@ def exported_components(onnx_dir: Path) -> list[str]:
     Raises:
         HybridStitchError: the folder holds no export.
     """
-    found = [name for name in COMPONENTS if (onnx_dir / name / "graph.json").is_file()]
-    if not found:
+    names = [name for name in COMPONENTS if (onnx_dir / name / "graph.json").is_file()]
+    if not names:
         raise HybridStitchError(f"{onnx_dir} holds no exported pair: run hybridstitch-trt export first")
-    return found
+    return names
 
 
 def read_graph(folder: Path) -> Graph:

@@ -53,14 +53,14 @@ class BuildOptions:
             HybridStitchError: an unknown backend, a value out of range, or an option of another backend, or a timing
                 cache that cannot be read or written.
         """
-        known = _KNOWN[find_backend(backend).name]
+        supported = _KNOWN[find_backend(backend).name]
         if self.workspace_gib is not None and self.workspace_gib <= 0:
             raise HybridStitchError(f"workspace must be over 0 GiB, not {self.workspace_gib:g}")
         if self.optimization_level is not None:
             whole("optimization level", self.optimization_level, range(6))
         for name, value in self._given().items():
-            if name not in known:
-                has = ", ".join(sorted(known)) or "none"
+            if name not in supported:
+                has = ", ".join(sorted(supported)) or "none"
                 raise HybridStitchError(f"backend {backend} has no option {name}; its options: {has}")
             if name == "timing_cache":
                 _check_timing_cache(value)

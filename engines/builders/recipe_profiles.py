@@ -39,7 +39,7 @@ def profiles_of_plans(
             f"{graph.folder}: dynamic dimension {unknown[0]!r} is none of {', '.join(NOUNS)}; export again"
         )
     sized = bool(symbols & SIZED)
-    found: dict[tuple, tuple[str, Profile]] = {}
+    by_ranges: dict[tuple, tuple[str, Profile]] = {}
     for size_name, sizes in _size_groups(recipe):
         boxes = _token_boxes(recipe, geometry, sizes, frozen="F" in symbols) if "M" in symbols else {"full": {}}
         fixed = {"T": _only(geometry.text_tokens), **_latent_ranges(recipe, geometry, sizes)}
@@ -49,9 +49,9 @@ def profiles_of_plans(
                 ranges = {symbol: ranges[symbol] for symbol in NOUNS if symbol in symbols}
                 by_size = f"-{size_name}" if sized and size_name else ""
                 part = size_name if sized and split else ""
-                found.setdefault(tuple(ranges.items()), (part, Profile(name + by_size + suffix, ranges)))
+                by_ranges.setdefault(tuple(ranges.items()), (part, Profile(name + by_size + suffix, ranges)))
     plans: dict[str, tuple[Profile, ...]] = {}
-    for part, profile in found.values():
+    for part, profile in by_ranges.values():
         _check_volumes(graph, profile)
         plans[part] = (*plans.get(part, ()), profile)
     return plans
@@ -60,16 +60,16 @@ def profiles_of_plans(
 def _size_groups(recipe: Recipe) -> list[tuple[str, tuple[Size, ...]]]:
     """What a profile's name says of its sizes, and the sizes: of all, or of each by itself. Two sizes of equally many
     tokens make the same profiles, of which the first stays."""
-    wanted = recipe.profiles
-    each = wanted.per_size or wanted.split
-    return [(str(size), (size,)) for size in wanted.sizes] if each else [("", wanted.sizes)]
+    profiles = recipe.profiles
+    each = profiles.per_size or profiles.split
+    return [(str(size), (size,)) for size in profiles.sizes] if each else [("", profiles.sizes)]
 
 
 def _token_boxes(
     recipe: Recipe, geometry: Geometry, sizes: Sequence[Size], *, frozen: bool
 ) -> dict[str, dict[str, Range]]:
     """Ranges of M and F: the full run, then the buckets of mask ratios, smallest first."""
-    wanted = recipe.profiles
+    profiles = recipe.profiles
     counts = [geometry.tokens(size) for size in sizes]
     typical = geometry.tokens(recipe.defaults.size)
     typical = typical if typical in counts else counts[0]
@@ -77,16 +77,16 @@ def _token_boxes(
     if not frozen:
         return boxes
     previous = 0.0
-    for ratio in (*sorted(set(wanted.mask_ratios)), 1.0):
+    for ratio in (*sorted(set(profiles.mask_ratios)), 1.0):
         name = f"masked-{round(ratio * 100)}" if ratio < 1 else "masked-over"
         typical_ratio = ratio if ratio < 1 else (previous + 1) / 2
-        spans = [span for count in counts if (span := _bucket(count, previous, ratio, wanted.token_bucket))]
+        spans = [span for count in counts if (span := _bucket(count, previous, ratio, profiles.token_bucket))]
         previous = ratio
         if not spans:
             continue
         low, high = min(span[0] for span in spans), max(span[1] for span in spans)
         frozen_low, frozen_high = min(span[2] for span in spans), max(span[3] for span in spans)
-        aim = min(max(masked_count(typical, typical_ratio, wanted.token_bucket), low), high)
+        aim = min(max(masked_count(typical, typical_ratio, profiles.token_bucket), low), high)
         rest = min(max(typical - aim, frozen_low), frozen_high)
         boxes[name] = {"M": (low, aim, high), "F": (frozen_low, rest, frozen_high)}
     return boxes

@@ -133,18 +133,18 @@ def _sizes(model: ModelProto) -> dict[str, int]:
 def _logits(model: ModelProto) -> set[str]:
     """The tensors between the two products of every attention."""
     maker = {name: node for node in model.graph.node for name in node.output}
-    found: set[str] = set()
+    logits: set[str] = set()
     for node in model.graph.node:
         if node.op_type != "Softmax":
             continue
-        found.add(node.output[0])
+        logits.add(node.output[0])
         waiting = list(node.input)
         while waiting:
             name = waiting.pop()
             producer = maker.get(name)
             if producer is None or producer.op_type not in ("MatMul", "Add", "Mul", "Cast"):
                 continue
-            found.add(name)
+            logits.add(name)
             if producer.op_type != "MatMul":
                 waiting += producer.input
-    return found
+    return logits

@@ -209,12 +209,12 @@ def _check_targets(trt: Any, job: Job, config: Any) -> None:
 def _use_timing_cache(job: Job, config: Any, file: Path) -> None:
     """In place of the empty one of Polygraphy, which would go on without a word where the file is of another GPU."""
     try:
-        known = file.read_bytes() if file.is_file() else b""  # nothing before the first build
+        content = file.read_bytes() if file.is_file() else b""  # nothing before the first build
     except OSError as failure:
         raise HybridStitchError(
             f"timing cache {file} cannot be read: {failure.strerror}; choose another file"
         ) from None
-    cache = config.create_timing_cache(known)
+    cache = config.create_timing_cache(content)
     if cache is None or not config.set_timing_cache(cache, ignore_mismatch=False):
         raise HybridStitchError(
             f"timing cache {file} is none of {job.backend} {job.version} on this GPU; choose another file"

@@ -34,12 +34,12 @@ _MEMORY_TROUBLE = re.compile(
 
 
 def build_tensorrt(
-    graph: Graph, wanted: Manifest, workspace: Path, options: BuildOptions, report: OnProgress
+    graph: Graph, manifest: Manifest, workspace: Path, options: BuildOptions, report: OnProgress
 ) -> dict[str, Path]:
     """Build one component's plan in `workspace`.
 
     Args:
-        wanted: the manifest to fulfil: backend, targets, profiles.
+        manifest: what to fulfil: backend, targets, profiles.
         report: the builder's progress.
 
     Raises:
@@ -48,8 +48,8 @@ def build_tensorrt(
             reason, or a builder that was killed or crashed.
         KeyboardInterrupt: Ctrl-C; the build has stopped.
     """
-    file = workspace / f"plan-{wanted.key[:12]}.plan"
-    job = _job(graph, wanted, options, file)
+    file = workspace / f"plan-{manifest.key[:12]}.plan"
+    job = _job(graph, manifest, options, file)
     outcome: dict[str, Any] = {}
 
     def hear(event: dict[str, Any]) -> None:
@@ -58,27 +58,27 @@ def build_tensorrt(
         else:
             outcome.update(event)
 
-    ending = run_child(COMMAND, _environment(wanted.backend), job.as_line(), hear)
+    ending = run_child(COMMAND, _environment(manifest.backend), job.as_line(), hear)
     if "refused" in outcome:
         raise HybridStitchError(outcome["refused"])
     if "errors" in outcome:
-        raise HybridStitchError(_builder_trouble(graph, wanted, options, outcome["errors"]))
+        raise HybridStitchError(_builder_trouble(graph, manifest, options, outcome["errors"]))
     if "built" not in outcome:
-        raise HybridStitchError(_end_trouble(graph, wanted, options, ending))
+        raise HybridStitchError(_end_trouble(graph, manifest, options, ending))
     return {"plan": file}
 
 
-def _job(graph: Graph, wanted: Manifest, options: BuildOptions, file: Path) -> Job:
-    targets = ("CURRENT",) if wanted.hardware.name != "any" else wanted.targets
+def _job(graph: Graph, manifest: Manifest, options: BuildOptions, file: Path) -> Job:
+    targets = ("CURRENT",) if manifest.hardware.name != "any" else manifest.targets
     return Job(
-        component=wanted.name,
-        backend=wanted.backend,
-        title=require_tensorrt(wanted.backend).title,
-        version=wanted.backend_version,
+        component=manifest.name,
+        backend=manifest.backend,
+        title=require_tensorrt(manifest.backend).title,
+        version=manifest.backend_version,
         onnx_file=str(graph.onnx_file.absolute()),
         plan_file=str(file.absolute()),
-        profiles={profile.name: profile.shapes(graph.inputs) for profile in wanted.profiles},
-        targets=targets if wanted.backend == "tensorrt_rtx" else (),
+        profiles={profile.name: profile.shapes(graph.inputs) for profile in manifest.profiles},
+        targets=targets if manifest.backend == "tensorrt_rtx" else (),
         workspace=int(options.workspace_gib * 2**30) if options.workspace_gib is not None else None,
         optimization_level=options.optimization_level,
         timing_cache=str(options.timing_cache.absolute()) if options.timing_cache is not None else None,
@@ -97,32 +97,32 @@ def _environment(backend: str) -> dict[str, str]:
     return environment
 
 
-def _builder_trouble(graph: Graph, wanted: Manifest, options: BuildOptions, errors: list[str]) -> str:
+def _builder_trouble(graph: Graph, manifest: Manifest, options: BuildOptions, errors: list[str]) -> str:
     """Why there is no plan, from what the builder said."""
     memory = next((text for text in errors if _MEMORY_TROUBLE.search(text)), None)
     if memory is None:
         reason = " ".join(errors[0].split()) if errors else "it gave no reason"
-        return f"{wanted.backend} could not build {wanted.name}: {reason}"
+        return f"{manifest.backend} could not build {manifest.name}: {reason}"
     limit = f"a workspace of {options.workspace_gib:g} GiB" if options.workspace_gib else "no workspace limit"
     return (
-        f"not enough memory to build {wanted.name} with {wanted.backend}: {free_memory()} free, "
+        f"not enough memory to build {manifest.name} with {manifest.backend}: {free_memory()} free, "
         f"{_weights(graph)}, {limit}; lower the recipe's batch_sizes or sizes, close "
         f"what else uses the memory, or raise --workspace if it is the limit ({' '.join(memory.split())})"
     )
 
 
-def _end_trouble(graph: Graph, wanted: Manifest, options: BuildOptions, ending: Ending) -> str:
+def _end_trouble(graph: Graph, manifest: Manifest, options: BuildOptions, ending: Ending) -> str:
     """Why there is no plan, where the builder could not say it any more."""
     if ending.code == -signal.SIGKILL:
         return (
-            f"the builder of {wanted.backend} was killed while it built {wanted.name}, most likely by the system "
+            f"the builder of {manifest.backend} was killed while it built {manifest.name}, most likely by the system "
             f"for lack of memory: {free_host_memory()} free now, {_weights(graph)}; close what else uses the memory, "
             "or lower the recipe's batch_sizes or sizes"
         )
     if _MEMORY_TROUBLE.search(ending.printed):
-        return _builder_trouble(graph, wanted, options, [_last_line(ending)])
+        return _builder_trouble(graph, manifest, options, [_last_line(ending)])
     how = f"crashed ({signal.Signals(-ending.code).name})" if ending.code < 0 else f"ended (exit code {ending.code})"
-    return f"the builder of {wanted.backend} {how} while it built {wanted.name}: {_last_line(ending)}"
+    return f"the builder of {manifest.backend} {how} while it built {manifest.name}: {_last_line(ending)}"
 
 
 def _last_line(ending: Ending) -> str:

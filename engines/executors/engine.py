@@ -156,11 +156,11 @@ def output_shape(spec: TensorSpec, lengths: Mapping[str, int]) -> tuple[int, ...
 
 
 def _check_names(
-    component: str, kind: str, given: Mapping[str, Tensor], known: Mapping[str, TensorSpec], *, complete: bool
+    component: str, kind: str, given: Mapping[str, Tensor], specs: Mapping[str, TensorSpec], *, complete: bool
 ) -> None:
-    if unknown := [name for name in given if name not in known]:
-        raise HybridStitchError(f"{component} engine: no {kind} {unknown[0]!r}; it has {', '.join(known)}")
-    if complete and (missing := [name for name in known if name not in given]):
+    if unknown := [name for name in given if name not in specs]:
+        raise HybridStitchError(f"{component} engine: no {kind} {unknown[0]!r}; it has {', '.join(specs)}")
+    if complete and (missing := [name for name in specs if name not in given]):
         raise HybridStitchError(f"{component} engine: {kind} {missing[0]!r} is missing")
 
 
@@ -179,8 +179,8 @@ def _read_lengths(component: str, name: str, tensor: Tensor, spec: TensorSpec, l
         expected = lengths.setdefault(dim, length) if isinstance(dim, str) else dim
         fits = fits and length == expected
     if not fits:
-        known = ", ".join(str(lengths.get(dim, dim) if isinstance(dim, str) else dim) for dim in spec.dims)
-        raise HybridStitchError(f"{component} engine: {name} has shape {list(shape)}, not [{known}]")
+        expected_shape = ", ".join(str(lengths.get(dim, dim) if isinstance(dim, str) else dim) for dim in spec.dims)
+        raise HybridStitchError(f"{component} engine: {name} has shape {list(shape)}, not [{expected_shape}]")
 
 
 def _check_output(

@@ -104,9 +104,9 @@ class OnnxRuntimeCall:
     def _run(self) -> None:
         self._engine.opened().run_with_iobinding(self._binding)
         if self._unsized:  # bound last, in memory that ONNX Runtime found for them
-            found = self._binding.get_outputs()[-len(self._unsized) :]
+            values = self._binding.get_outputs()[-len(self._unsized) :]
             self.outputs |= {
-                name: torch.from_numpy(value.numpy()) for name, value in zip(self._unsized, found, strict=True)
+                name: torch.from_numpy(value.numpy()) for name, value in zip(self._unsized, values, strict=True)
             }
 
 

@@ -46,8 +46,8 @@ def default_folder(pair: str, backend: str) -> Path:
 def rebuild_command(pair: str, backend: str, folder: Path, argument: str | None = None) -> str:
     """What a user types to build the engines of a folder. `argument` is what names the pair there, if not its name."""
     command = ["hybridstitch-trt", "build", "--pair", argument or pair, "--backend", backend]
-    known = default_folder(pair, backend)
-    return shlex.join(command if folder.absolute() == known.absolute() else [*command, "--out", str(folder)])
+    default = default_folder(pair, backend)
+    return shlex.join(command if folder.absolute() == default.absolute() else [*command, "--out", str(folder)])
 
 
 class Store:
@@ -79,10 +79,10 @@ class Store:
             HybridStitchError: the folder cannot be read.
         """
         try:
-            found = sorted(path.parent.name for path in self.folder.glob(f"*/{MANIFEST}"))
+            names = sorted(path.parent.name for path in self.folder.glob(f"*/{MANIFEST}"))
         except OSError as error:
             raise HybridStitchError(f"the engines in {self.folder} cannot be read: {error.strerror}") from None
-        return [name for name in found if component in (None, name.partition("@")[0])]
+        return [name for name in names if component in (None, name.partition("@")[0])]
 
     def plans(self, component: str) -> tuple[Manifest, ...]:
         """What is built of a component. One plan for all goes before plans for sizes: it is there beside them only

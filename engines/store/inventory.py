@@ -43,8 +43,8 @@ def prune(root: Path, *, dry_run: bool = False) -> list[Entry]:
     Raises:
         HybridStitchError: there is no such folder, or it cannot be written.
     """
-    found = [entry for entry in inventory(root) if _must_go(entry)]
-    return found if dry_run else [entry for entry in found if _remove(entry)]
+    entries = [entry for entry in inventory(root) if _must_go(entry)]
+    return entries if dry_run else [entry for entry in entries if _remove(entry)]
 
 
 def _must_go(entry: Entry) -> bool:

@@ -154,11 +154,11 @@ def check_usable(manifest: Manifest, *, backend: str, hardware: Hardware, rebuil
     Raises:
         HybridStitchError: the message names what differs and `rebuild`.
     """
-    known = BACKENDS[backend]
+    backend_info = BACKENDS[backend]
     differences = outdated(manifest)
     if manifest.backend != backend:
         differences.insert(0, f"it was built for backend {manifest.backend}, not {backend}")
-    if known.needs_gpu and not _runs_on(manifest, hardware):
+    if backend_info.needs_gpu and not _runs_on(manifest, hardware):
         built_for = f"GPUs {', '.join(manifest.targets)}" if manifest.targets else str(manifest.hardware)
         differences.append(f"it was built for {built_for}, here is {hardware}")
     if differences:
@@ -170,12 +170,12 @@ def check_usable(manifest: Manifest, *, backend: str, hardware: Hardware, rebuil
 
 def outdated(manifest: Manifest) -> list[str]:
     """Why an engine must be built again whatever the machine: versions that are not the installed ones."""
-    known, found = BACKENDS[manifest.backend], []
-    if known.installed and not _reads(manifest, known.version):
-        found.append(f"it was built by {known.title} {manifest.backend_version}, here is {known.version}")
+    backend, differences = BACKENDS[manifest.backend], []
+    if backend.installed and not _reads(manifest, backend.version):
+        differences.append(f"it was built by {backend.title} {manifest.backend_version}, here is {backend.version}")
     if manifest.version != our_version():
-        found.append(f"it was built by hybridstitch-trt {manifest.version}, here is {our_version()}")
-    return found
+        differences.append(f"it was built by hybridstitch-trt {manifest.version}, here is {our_version()}")
+    return differences
 
 
 def changes(old: Manifest, new: Manifest) -> list[str]:
