@@ -78,13 +78,13 @@ def checked_shares(shares: Mapping[str, Any]) -> dict[str, float]:
     """
     if not shares:
         raise HybridStitchError("a mix has at least one share, such as hybrid-128x128 = 1.0")
-    found = {name: finite(f"share {name}", share) for name, share in shares.items()}
-    for name, share in found.items():
+    checked = {name: finite(f"share {name}", share) for name, share in shares.items()}
+    for name, share in checked.items():
         if share <= 0:
             raise HybridStitchError(f"share {name} must be over 0, not {share:g}; leave out what is not asked for")
-    if abs(sum(found.values()) - 1) > TOLERANCE:
-        raise HybridStitchError(f"the shares add up to {sum(found.values()):g}, not to 1")
-    return found
+    if abs(sum(checked.values()) - 1) > TOLERANCE:
+        raise HybridStitchError(f"the shares add up to {sum(checked.values()):g}, not to 1")
+    return checked
 
 
 def read_mix(path: Path) -> dict[str, float]:
@@ -126,9 +126,9 @@ def _seconds(path: Path, name: str, kind: Any) -> tuple[float, ...]:
     if not isinstance(seconds, list) or not seconds:
         raise HybridStitchError(f"service times {path}: {name!r:.80} has no list of seconds")
     try:
-        found = tuple(finite("seconds", value) for value in seconds)
+        checked = tuple(finite("seconds", value) for value in seconds)
     except HybridStitchError as error:
         raise HybridStitchError(f"service times {path}: {name!r:.80}: {error}") from None
-    if min(found) <= 0:
-        raise HybridStitchError(f"service times {path}: {name!r:.80}: seconds must be over 0, not {min(found):g}")
-    return found
+    if min(checked) <= 0:
+        raise HybridStitchError(f"service times {path}: {name!r:.80}: seconds must be over 0, not {min(checked):g}")
+    return checked

@@ -57,9 +57,9 @@ def one_run(
 def waits(arrivals: NDArray[np.float64], services: NDArray[np.float64], replicas: int) -> NDArray[np.float64]:
     """Seconds that each request waits for a free replica. arrivals, services: [requests], arrivals ascending."""
     free = [0.0] * replicas  # when each replica is free again; a heap
-    found = np.empty(len(arrivals))
+    seconds = np.empty(len(arrivals))
     for place, (arrival, service) in enumerate(zip(arrivals.tolist(), services.tolist(), strict=True)):
         start = max(arrival, free[0])
         heapq.heapreplace(free, start + service)
-        found[place] = start - arrival
-    return found
+        seconds[place] = start - arrival
+    return seconds

@@ -42,7 +42,7 @@ def program_costs(recipe: Recipe, manifests: Mapping[str, Manifest], requests: I
     """
     count = _counting(recipe, manifests)
     shares = [(request, _shares(count, manifests, request)) for request in requests]
-    return [sum(found[step] for step in request.program) for request, found in shares]
+    return [sum(costs[step] for step in request.program) for request, costs in shares]
 
 
 def describe_transformer(recipe: Recipe, name: Literal["large", "small"], manifest: Manifest) -> Component:

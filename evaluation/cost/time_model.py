@@ -69,17 +69,17 @@ def fit(tried: Sequence[SamplingParameters], seconds: Sequence[float]) -> TimeMo
     return TimeModel(dict(zip(names, map(float, costs), strict=True)))
 
 
-def _least_squares(table: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+def _least_squares(table: np.ndarray, values: np.ndarray) -> np.ndarray:
     """x >= 0 of the least |table x - wanted|: the most negative is made 0 and the rest solved again, until none is."""
     columns = list(range(table.shape[1]))
-    found = np.zeros(table.shape[1])
+    solution = np.zeros(table.shape[1])
     while columns:
-        solved, *_ = np.linalg.lstsq(table[:, columns], wanted, rcond=None)
+        solved, *_ = np.linalg.lstsq(table[:, columns], values, rcond=None)
         if solved.min() >= 0:
-            found[columns] = solved
+            solution[columns] = solved
             break
         columns.pop(int(solved.argmin()))
-    return found
+    return solution
 
 
 def error(model: TimeModel, tried: Sequence[SamplingParameters], seconds: Sequence[float]) -> float:

@@ -27,9 +27,9 @@ def interval(values: ArrayLike, seed: int = 0) -> Interval:
 
     Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13.
     """
-    found = np.asarray(values, dtype=float)
-    if found.ndim != 1 or not found.size:
-        raise ValueError(f"an interval is of one number a picture, not of an array of shape {found.shape}")
-    picks = np.random.default_rng(seed).integers(found.size, size=(RESAMPLES, found.size))
-    low, high = np.percentile(found[picks].mean(axis=1), [2.5, 97.5])
-    return Interval(float(found.mean()), float(low), float(high))
+    numbers = np.asarray(values, dtype=float)
+    if numbers.ndim != 1 or not numbers.size:
+        raise ValueError(f"an interval is of one number a picture, not of an array of shape {numbers.shape}")
+    picks = np.random.default_rng(seed).integers(numbers.size, size=(RESAMPLES, numbers.size))
+    low, high = np.percentile(numbers[picks].mean(axis=1), [2.5, 97.5])
+    return Interval(float(numbers.mean()), float(low), float(high))

@@ -70,11 +70,11 @@ def rows_of(
         operations: of each variant's program, by its name, to compare by; None: seconds are compared.
     """
     every = [large, *(variant for variant in variants if variant.name != large.name)]
-    found = {variant.name: [records.find(variant, case) for case in cases] for variant in every}
-    complete = [place for place in range(len(cases)) if all(each[place] is not None for each in found.values())]
+    records_of = {variant.name: [records.find(variant, case) for case in cases] for variant in every}
+    complete = [place for place in range(len(cases)) if all(each[place] is not None for each in records_of.values())]
     runs = {
         name: _Run([record for place in complete if (record := each[place])], operations and operations[name])
-        for name, each in found.items()
+        for name, each in records_of.items()
     }
     controls = [
         _Control([runs[variant.name] for variant in every if variant.curve == curve and variant.aid is None])
@@ -158,8 +158,8 @@ class _Control:
         numbers of steps in proportion. None: it costs more than the one or less than the other end."""
         if name == "all_right" and "right" not in run.records[0]:
             return None
-        known = [each for each in self._runs if name == "all_right" or name in each.records[0]]
-        for low, high in pairwise(known):
+        measured = [each for each in self._runs if name == "all_right" or name in each.records[0]]
+        for low, high in pairwise(measured):
             if low.cost <= run.cost <= high.cost:
                 share = (run.cost - low.cost) / (high.cost - low.cost)
                 before, after = values(low.records, name), values(high.records, name)

@@ -80,9 +80,9 @@ def _compared(picture: Image.Image, reference: Image.Image) -> dict[str, Any]:
 
 def _judged(probe: Probe, picture: Image.Image, reference: Image.Image, prompt: str) -> dict[str, Any]:
     """What the judge finds right, how far its features are from the reference's (root mean square), and the scene's."""
-    seen, wanted = probe.look(picture, prompt), probe.look(reference, prompt)
+    seen, expected = probe.look(picture, prompt), probe.look(reference, prompt)
     return {
         "right": seen.right,
-        "feature_distance": round(float(np.sqrt(np.mean((seen.features - wanted.features) ** 2))), 5),
+        "feature_distance": round(float(np.sqrt(np.mean((seen.features - expected.features) ** 2))), 5),
         "features": [round(float(value), 3) for value in seen.features[-1]],
     }

@@ -48,8 +48,8 @@ def _curves(axes: Any, points: Sequence[tuple[EvalRow, Interval]]) -> None:
         some = sorted((point for point in points if point[0].variant.curve == curve), key=lambda at: at[0].cost)
         if not some:
             continue
-        costs, means = [row.cost for row, _ in some], [found.mean for _, found in some]
-        ends = [[found.mean - found.low for _, found in some], [found.high - found.mean for _, found in some]]
+        costs, means = [row.cost for row, _ in some], [value.mean for _, value in some]
+        ends = [[value.mean - value.low for _, value in some], [value.high - value.mean for _, value in some]]
         axes.errorbar(
             costs, means, yerr=ends, fmt=marker, color=colour, ecolor=colour, elinewidth=0.8, ms=5, label=name
         )

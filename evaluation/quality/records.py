@@ -57,5 +57,5 @@ class Records:
 
     def _key(self, variant: Variant, case: PromptCase) -> str:
         (request,) = self._pipe.resolve([case.prompt], seed=case.seed, **variant.settings)
-        known = {**self._common, "request": repr(request), "aid": variant.aid}
-        return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:24]
+        identity = {**self._common, "request": repr(request), "aid": variant.aid}
+        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:24]

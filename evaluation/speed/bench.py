@@ -91,8 +91,8 @@ def bench(
     large = field.variants[0]
     steps, guidance = field.parameters["large"].schedule.steps, field.parameters["large"].guidance
     pilots = [variant for variant in field.variants if variant.settings["method"] != "large"]
-    found = find_controls(pipe, large, pilots, cases[:PILOT_CASES], steps, within(progress, "control"))
-    _add_controls(field, pipe, cases, set(found.values()) - {steps})
+    steps_of_control = find_controls(pipe, large, pilots, cases[:PILOT_CASES], steps, within(progress, "control"))
+    _add_controls(field, pipe, cases, set(steps_of_control.values()) - {steps})
 
     rows = measure_rows(pipe, field, cases, options.repetitions, progress)
     masked, engines, notes = measure_engines(pipe, guidance, options.ratios, progress)
@@ -169,10 +169,10 @@ def measure_rows(
         elif repetition == 0:  # the same pictures come again
             closeness[variant.name].append(psnr(result.images[0], references[case]))
 
-    found = interleave(pipe, field.variants, cases, repetitions, look, progress)
+    measured = interleave(pipe, field.variants, cases, repetitions, look, progress)
     rows = {
-        name: _row(name, field.parameters[name], found, tuple(overheads[name]), tuple(closeness[name]))
-        for name in found
+        name: _row(name, field.parameters[name], measured, tuple(overheads[name]), tuple(closeness[name]))
+        for name in measured
     }
     order = [*field.parameters]
     for twin, name in field.twins.items():
@@ -230,7 +230,7 @@ def _enter(field: _Field, variant: Variant, pipe: HybridStitch, cases: Sequence[
     """Add a variant; one whose parameters are there already is its twin."""
     parameters = pipe.resolve([case.prompt for case in cases], **variant.settings)[0].parameters
     first = next(
-        (name for name, known in field.parameters.items() if known == parameters and name not in field.twins), None
+        (name for name, entered in field.parameters.items() if entered == parameters and name not in field.twins), None
     )
     field.parameters[variant.name] = parameters
     if first is None:
@@ -251,12 +251,12 @@ def _add_controls(field: _Field, pipe: HybridStitch, cases: Sequence[Drawn], ste
 def _row(
     name: str,
     parameters: SamplingParameters,
-    found: Mapping[str, Measured],
+    measured: Mapping[str, Measured],
     overheads: tuple[float, ...],
     closeness: tuple[float, ...],
 ) -> Row:
-    own, large = found[name], found["large"]
-    controls = {known: taken.median for known, taken in found.items() if known.partition("@")[0] == "large"}
+    own, large = measured[name], measured["large"]
+    controls = {variant: taken.median for variant, taken in measured.items() if variant.partition("@")[0] == "large"}
     return Row(
         name=name,
         parameters=parameters.as_dict(),

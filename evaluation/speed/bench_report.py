@@ -146,18 +146,18 @@ class BenchReport:
     def _diffusers(self) -> dict[str, Any]:
         """Median seconds of eager and compile, null where it did not run; and all about them."""
         rivals = self.diffusers or {}
-        found: dict[str, Any] = {"eager": None, "compile": None, "large": None}
+        figures: dict[str, Any] = {"eager": None, "compile": None, "large": None}
         for name, rival in rivals.items():
-            found[name] = _rounded(rival.median)
-            found[f"{name}_quartiles"] = _rounded(rival.quartiles)
+            figures[name] = _rounded(rival.median)
+            figures[f"{name}_quartiles"] = _rounded(rival.quartiles)
             if rival.reason is not None:
-                found[f"{name}_reason"] = rival.reason
+                figures[f"{name}_reason"] = rival.reason
         if "compile" in rivals and rivals["compile"].seconds:
-            found["compile_first_seconds"] = _rounded(rivals["compile"].first)
+            figures["compile_first_seconds"] = _rounded(rivals["compile"].first)
         for name in ("eager", "compile"):
-            if found[name] and found["large"]:
-                found[f"large_speedup_over_{name}"] = _rounded(found[name] / found["large"])
-        return found
+            if figures[name] and figures["large"]:
+                figures[f"large_speedup_over_{name}"] = _rounded(figures[name] / figures["large"])
+        return figures
 
 
 def quartiles(values: Sequence[float]) -> Quartiles:

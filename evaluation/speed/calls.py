@@ -61,12 +61,12 @@ class CallTime:
 def call_lengths(pipe: HybridStitch, size: Size, guidance: float) -> dict[str, dict[str, int]]:
     """The lengths of each engine's call in a full run of one picture."""
     text = text_tokens({name: engine.manifest for name, engine in pipe.engines.items()})
-    found = {}
+    lengths_of = {}
     for name, engine in pipe.engines.items():
         lengths = full_lengths(engine.manifest.inputs, pipe.geometry, size, 1)
         lengths["B"] = 1 if name == "vae_decoder" else halves(guidance)
-        found[name] = lengths | ({"T": text} if "T" in lengths else {})
-    return found
+        lengths_of[name] = lengths | ({"T": text} if "T" in lengths else {})
+    return lengths_of
 
 
 def masked_tokens(manifest: Manifest, full: Mapping[str, int], bucket: int) -> list[int]:
@@ -104,19 +104,19 @@ def measure_calls(
         OutOfMemory: not enough memory for two calls of an engine.
     """
     names = {engine: [name for name in calls if calls[name][0] == engine] for engine, _ in calls.values()}
-    found: dict[str, CallTime] = {}
+    times: dict[str, CallTime] = {}
     with torch.inference_mode(), pipe.on_its_stream():
         for engine, (first, *others) in names.items():
             session = pipe.engines[engine].session()
             control = _warm(pipe, session, first, calls[first][1], repetitions, progress)
             (alone,) = _in_turns(pipe, [control], repetitions)
-            found[first] = CallTime(first, calls[first][1], alone)
+            times[first] = CallTime(first, calls[first][1], alone)
             for name in others:
                 pair = [control, _warm(pipe, session, name, calls[name][1], repetitions, progress)]
                 beside, own = _in_turns(pipe, pair, repetitions)
                 del pair  # before the next call is bound
-                found[name] = CallTime(name, calls[name][1], own, beside)
-    return {name: found[name] for name in calls}
+                times[name] = CallTime(name, calls[name][1], own, beside)
+    return {name: times[name] for name in calls}
 
 
 def _warm(

@@ -37,8 +37,8 @@ def shares(measured: Mapping[str, Measured], whole: str) -> dict[str, float]:
     machine that slows down for both does not change."""
     seconds = measured[whole].seconds
     return {
-        name: median(part / all_ for part, all_ in zip(found.seconds, seconds, strict=True))
-        for name, found in measured.items()
+        name: median(part / all_ for part, all_ in zip(own.seconds, seconds, strict=True))
+        for name, own in measured.items()
     }
 
 

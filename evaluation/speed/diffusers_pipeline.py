@@ -114,8 +114,8 @@ def take_turns(
         for name, draw in draws.items():
             progress(Progress(f"diffusers: {name}", number, len(rounds)))
             seconds[name].append(draw(case))
-    found = {name: Rival(name, tuple(taken), max(0.0, first[name] - median(taken))) for name, taken in seconds.items()}
-    return {name: found.get(name) or failed[name] for name in ways}
+    rivals = {name: Rival(name, tuple(taken), max(0.0, first[name] - median(taken))) for name, taken in seconds.items()}
+    return {name: rivals.get(name) or failed[name] for name in ways}
 
 
 def load_pipeline(pipe: HybridStitch) -> Any:

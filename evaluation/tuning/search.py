@@ -32,14 +32,14 @@ class Rung:
 
 def rungs(candidates: int, cases: int, finalists: int) -> list[Rung]:
     """The rungs of a search, from all candidates to about as many as are wanted."""
-    found = [Rung(candidates, min(FIRST_CASES, cases))]
+    plan = [Rung(candidates, min(FIRST_CASES, cases))]
     while True:
-        last = found[-1]
+        last = plan[-1]
         count = min(last.candidates, max(finalists, ceil(last.candidates / KEEP)))
         following = Rung(count, min(cases, 2 * last.cases))
         if following == last:
-            return found
-        found.append(following)
+            return plan
+        plan.append(following)
 
 
 def draws(plan: Sequence[Rung]) -> int:

@@ -93,15 +93,15 @@ def tune(session: SearchSession, target: Target) -> Tuned:
         compared = Compared([], [], [reference], complete=True)
         return _result(session, target, Verdict(None, None, None, told), compared, [], model)
     everything = priced(grid(recipe), model)
-    found = _search(session, target, _pool(everything, target, reference), reference)
-    chosen = _finalists(found, target, reference)
+    outcome = _search(session, target, _pool(everything, target, reference), reference)
+    chosen = _finalists(outcome, target, reference)
     compared = _compare(session, chosen, control_curve(everything))
     if not compared.finalists:  # there was no time: what the search drew is what there is
-        scored = [(one, found.scores[one]) for one in chosen]
+        scored = [(one, outcome.scores[one]) for one in chosen]
         finalists = [Finalist(one, tuple(scores), (one.predicted,) * len(scores)) for one, scores in scored]
         reference_seconds = [reference] * len(finalists[0].psnr)
         compared = Compared(finalists, [], reference_seconds, complete=False, timed=False)
-    compared = Compared(**{**vars(compared), "complete": compared.complete and found.complete})
+    compared = Compared(**{**vars(compared), "complete": compared.complete and outcome.complete})
     verdict = decide(compared.finalists, compared.reference, target)
     if verdict.chosen is None and target.psnr is None:
         fastest, limit = min(compared.finalists, key=lambda one: one.took), target.limit(median(compared.reference))
@@ -109,7 +109,7 @@ def tune(session: SearchSession, target: Target) -> Tuned:
             f"nothing that was timed meets {target}, {limit:.3g} s: the fastest, {fastest.candidate.name}, took "
             f"{fastest.took:.3g} s; ask for a little less with --resume {session.journal.path}"
         )
-    tried = [Tried(one, mean(scores), len(scores)) for one, scores in found.scores.items() if scores]
+    tried = [Tried(one, mean(scores), len(scores)) for one, scores in outcome.scores.items() if scores]
     return _result(session, target, verdict, compared, tried, model)
 
 
@@ -153,7 +153,7 @@ def _search(session: SearchSession, target: Target, pool: list[Candidate], refer
         return session.closeness(candidate, case)
 
     each = mean(candidate.predicted for candidate in pool)
-    found = halve(
+    outcome = halve(
         pool,
         cases,
         draw,
@@ -162,12 +162,12 @@ def _search(session: SearchSession, target: Target, pool: list[Candidate], refer
         finalists=FINALISTS,
         left=lambda: session.left(MOST_SHARE) / (each * session.pace),
     )
-    if not found.ranked:
+    if not outcome.ranked:
         raise HybridStitchError(
             f"{session.minutes:g} minutes are too few to draw a single schedule: give more, with --resume "
             f"{session.journal.path}"
         )
-    return found
+    return outcome
 
 
 def _begin_with(session: SearchSession, target: Target, pool: Sequence[Candidate], reference: float) -> int:
@@ -185,11 +185,11 @@ def _begin_with(session: SearchSession, target: Target, pool: Sequence[Candidate
     return before["candidates"]
 
 
-def _scored(found: Found[Candidate]) -> list[tuple[Candidate, list[float]]]:
-    return [(candidate, found.scores[candidate]) for candidate in found.ranked]
+def _scored(outcome: Found[Candidate]) -> list[tuple[Candidate, list[float]]]:
+    return [(candidate, outcome.scores[candidate]) for candidate in outcome.ranked]
 
 
-def _finalists(found: Found[Candidate], target: Target, reference: float) -> list[Candidate]:
+def _finalists(outcome: Found[Candidate], target: Target, reference: float) -> list[Candidate]:
     """Of each kind the best few, and the best that will keep to the target also when it is measured again."""
 
     def safe(candidate: Candidate, scores: Sequence[float]) -> bool:
@@ -198,8 +198,8 @@ def _finalists(found: Found[Candidate], target: Target, reference: float) -> lis
         return len(scores) > 1 and mean(scores) - standard_error(scores) >= target.psnr
 
     chosen = []
-    for kind in dict.fromkeys(candidate.kind for candidate in found.ranked):
-        own = [(candidate, scores) for candidate, scores in _scored(found) if candidate.kind == kind]
+    for kind in dict.fromkeys(candidate.kind for candidate in outcome.ranked):
+        own = [(candidate, scores) for candidate, scores in _scored(outcome) if candidate.kind == kind]
         chosen += [candidate for candidate, _ in own[:OF_METHOD]]
         chosen += [candidate for candidate, scores in own[OF_METHOD:] if safe(candidate, scores)][:1]
     return chosen
@@ -220,7 +220,9 @@ def _compare(session: SearchSession, chosen: Sequence[Candidate], curve: Sequenc
     def of(name: str, value: str) -> tuple[float, ...]:
         return tuple(session.journal.lines["final", name, case][value] for case in cases)
 
-    measured = [Finalist(found, of(found.name, "psnr"), of(found.name, "seconds")) for found in candidates]
+    measured = [
+        Finalist(candidate, of(candidate.name, "psnr"), of(candidate.name, "seconds")) for candidate in candidates
+    ]
     finalists, rest = measured[: len(chosen)], measured[len(chosen) :]
     return Compared(finalists, rest, list(of(full.name, "seconds")), complete=len(cases) == len(session.compared))
 

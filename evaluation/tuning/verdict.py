@@ -116,33 +116,39 @@ def decide(finalists: Sequence[Finalist], reference: Sequence[float], target: Ta
         reference: seconds of large in its full steps, at the same cases.
     """
     full = median(reference)
-    possible = [found for found in finalists if _keeps(found, target, reference)]
-    ranked = sorted(possible, key=lambda found: (found.took, -found.closeness) if target.psnr else -found.closeness)
+    possible = [finalist for finalist in finalists if _keeps(finalist, target, reference)]
+    ranked = sorted(
+        possible, key=lambda finalist: (finalist.took, -finalist.closeness) if target.psnr else -finalist.closeness
+    )
     if not ranked:
         return Verdict(None, None, None, f"Nothing keeps to {target} in less than large's {full:.3g} s.")
     best = ranked[0]
-    alike = [found for found in ranked if found is best or (_simpler(found, best) and _alike(found, best, target))]
-    chosen = min(alike, key=lambda found: found.candidate.simplicity)
-    control = next((found for found in ranked if found.candidate.method == "large"), None)
-    rival = next((found for found in ranked if found.candidate.simplicity), None)
+    alike = [
+        finalist
+        for finalist in ranked
+        if finalist is best or (_simpler(finalist, best) and _alike(finalist, best, target))
+    ]
+    chosen = min(alike, key=lambda finalist: finalist.candidate.simplicity)
+    control = next((finalist for finalist in ranked if finalist.candidate.method == "large"), None)
+    rival = next((finalist for finalist in ranked if finalist.candidate.simplicity), None)
     return Verdict(chosen, best, control, " ".join(_sentences(chosen, best, control, rival, reference, target)))
 
 
-def _keeps(found: Finalist, target: Target, reference: Sequence[float]) -> bool:
+def _keeps(finalist: Finalist, target: Target, reference: Sequence[float]) -> bool:
     if target.speedup is not None:
-        return found.speedup(reference) >= target.speedup
+        return finalist.speedup(reference) >= target.speedup
     if target.psnr is not None:
-        return found.closeness >= target.psnr and found.took < median(reference)
-    return found.took <= target.limit(median(reference))
+        return finalist.closeness >= target.psnr and finalist.took < median(reference)
+    return finalist.took <= target.limit(median(reference))
 
 
-def _simpler(found: Finalist, best: Finalist) -> bool:
-    return found.candidate.simplicity < best.candidate.simplicity
+def _simpler(finalist: Finalist, best: Finalist) -> bool:
+    return finalist.candidate.simplicity < best.candidate.simplicity
 
 
-def _alike(found: Finalist, best: Finalist, target: Target) -> bool:
+def _alike(finalist: Finalist, best: Finalist, target: Target) -> bool:
     by_time = target.psnr is not None
-    low, high = interval(found.seconds, best.seconds) if by_time else interval(found.psnr, best.psnr)
+    low, high = interval(finalist.seconds, best.seconds) if by_time else interval(finalist.psnr, best.psnr)
     return low <= 0 <= high
 
 
@@ -173,10 +179,10 @@ def _sentences(
     return told
 
 
-def _told(found: Finalist, reference: Sequence[float]) -> str:
-    sure = f" ± {found.error:.1f}" if len(found.psnr) > 1 else ""
-    faster = found.speedup(reference)
-    return f"{found.candidate.name} ({found.closeness:.1f}{sure} dB, {found.took:.3g} s, {faster:.2f}x)"
+def _told(finalist: Finalist, reference: Sequence[float]) -> str:
+    sure = f" ± {finalist.error:.1f}" if len(finalist.psnr) > 1 else ""
+    faster = finalist.speedup(reference)
+    return f"{finalist.candidate.name} ({finalist.closeness:.1f}{sure} dB, {finalist.took:.3g} s, {faster:.2f}x)"
 
 
 def _more(one: Finalist, other: Finalist, target: Target) -> str:

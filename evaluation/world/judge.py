@@ -73,7 +73,7 @@ def arrangement(scene: Scene) -> str:
 def targets(scenes: Sequence[Scene]) -> dict[str, Tensor]:
     """What `Judge` should say of scenes, as indices; -1 where nothing is asked: which of two objects side by side is
     the upper one."""
-    found: dict[str, list] = {name: [] for name in ATTRIBUTES}
+    indices: dict[str, list] = {name: [] for name in ATTRIBUTES}
     for scene in scenes:
         only = scene.items[0] if scene.relation is None else None
         at_side: dict[str, Item | None] = dict.fromkeys(SIDES, only)
@@ -81,10 +81,10 @@ def targets(scenes: Sequence[Scene]) -> dict[str, Tensor]:
             at_side[scene.relation], at_side[OPPOSITE[scene.relation]] = scene.items
         for name, values in ATTRIBUTES.items():
             words = [getattr(item, name, None) for item in at_side.values()]
-            found[name].append([-1 if word is None else values.index(word) for word in words])
-    found["arrangement"] = [ARRANGEMENTS.index(arrangement(scene)) for scene in scenes]
-    found["background"] = [GROUNDS.index(scene.background) for scene in scenes]
-    return {name: torch.tensor(values) for name, values in found.items()}
+            indices[name].append([-1 if word is None else values.index(word) for word in words])
+    indices["arrangement"] = [ARRANGEMENTS.index(arrangement(scene)) for scene in scenes]
+    indices["background"] = [GROUNDS.index(scene.background) for scene in scenes]
+    return {name: torch.tensor(values) for name, values in indices.items()}
 
 
 @torch.no_grad()
@@ -95,13 +95,13 @@ def verdicts(judge: Judge, pictures: Tensor, scenes: Sequence[Scene]) -> list[di
 
     pictures [B, 3, 128, 128], values 0 to 1; scenes as told by their captions.
     """
-    found = []
+    right_of_each = []
     for first in range(0, len(scenes), BATCH):
         logits = {name: values.float().cpu() for name, values in judge(pictures[first : first + BATCH]).items()}
         for row, scene in enumerate(scenes[first : first + BATCH]):
             right = _verdict({name: values[row] for name, values in logits.items()}, scene)
-            found.append({**right, "all": [all(itertools.chain.from_iterable(right.values()))]})
-    return found
+            right_of_each.append({**right, "all": [all(itertools.chain.from_iterable(right.values()))]})
+    return right_of_each
 
 
 def attribute_accuracy(judge: Judge, pictures: Tensor, scenes: Sequence[Scene]) -> dict[str, float]:
@@ -109,9 +109,9 @@ def attribute_accuracy(judge: Judge, pictures: Tensor, scenes: Sequence[Scene]) 
     return shares(verdicts(judge, pictures, scenes))
 
 
-def shares(found: Sequence[dict[str, list[bool]]]) -> dict[str, float]:
+def shares(right_of_each: Sequence[dict[str, list[bool]]]) -> dict[str, float]:
     """Of each attribute the share that is right, over all pictures."""
-    together = {name: [right for each in found for right in each[name]] for name in found[0]}
+    together = {name: [right for each in right_of_each for right in each[name]] for name in right_of_each[0]}
     return {name: sum(values) / len(values) for name, values in together.items()}
 
 
