@@ -29,7 +29,7 @@ class Memory:
 
     weights: of all engines. keys_values: the large model's, of all tokens, and the frozen part, and where held tokens
     move on of the full step before; of a TensorRT plan also those that a call does not want. latents: the rest of a
-    workspace: the sampler's state, positions, text, and the engines' inputs and outputs.
+    workspace: the sampler's state, positions, text, and the inputs and outputs of all engines.
     scratch: an estimate of the activations. ONNX Runtime's engines keep their own as long as they live, encoders and
     decoder too; elsewhere they share the memory of the one that needs most.
     """
@@ -89,7 +89,7 @@ def predict(
     return Memory(
         weights=held({name: weight_bytes(manifest) for name, manifest in manifests.items()}),
         keys_values=needed.keys_values + _unwanted(large, rows, tokens if masked is None else masked),
-        latents=needed.others,
+        latents=needed.others + _text_bytes(manifests, rows),
         scratch=held(scratches) if large.backend == "onnxruntime" else max(scratches.values()),
     )
 
@@ -120,6 +120,13 @@ def free_bytes(device: torch.device) -> int | None:
         return None
     available = [line.split()[1] for line in lines if line.startswith("MemAvailable:")]
     return int(available[0]) * 1024 if available else None
+
+
+def _text_bytes(manifests: Mapping[str, Manifest], rows: int) -> int:
+    """The token ids and outputs of the text encoders, which stay bound for the next batch."""
+    encoders = [manifest for name, manifest in manifests.items() if name.startswith("text_encoder")]
+    tensors = [spec for manifest in encoders for spec in (*manifest.inputs.values(), *manifest.outputs.values())]
+    return sum(math.prod(resolve(spec.dims, {"B": rows})) * getattr(torch, spec.dtype).itemsize for spec in tensors)
 
 
 def weight_bytes(manifest: Manifest) -> int:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from function_engine import FunctionEngine
 from torch.overrides import TorchFunctionMode
+from torch.profiler import ProfilerActivity, profile
 
 from hybridstitch import HybridStitch
 from hybridstitch.engines.executors import tensorrt_engine
@@ -120,3 +121,32 @@ def test_of_a_position_table_only_the_crop_goes_to_the_device(demo_engines):
     widths = {pipe._positions[name].shape[-1] for name in ("large", "small")}
     moved = {shape for shape in moves.shapes if shape[-1:] and shape[-1] in widths}
     assert moved == {(256, width) for width in widths}
+
+
+MOVING_ON = {"sketch": "held", "score": "change", "residual": "off", "extrapolate": 0.5, "correct": "on"}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"method": "large", "steps": 3},
+        {"steps": 6, "large_steps": 3, "hybrid_steps": 2},
+        {"steps": 6, "large_steps": 4, "hybrid_steps": 2, **MOVING_ON},
+    ],
+)
+@pytest.mark.parametrize("prompts", [["a red star"], ["a red star", "a blue ring"]])
+def test_what_the_allocator_holds_after_a_whole_run_is_what_was_predicted_to_the_byte(demo_engines, settings, prompts):
+    with HybridStitch.load("demo", engines=demo_engines, threads=1) as pipe:
+        requests = pipe.resolve(prompts, **settings)
+        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+            pipe.run(requests)
+        manifests = {name: engine.manifest for name, engine in pipe.engines.items()}
+        parameters, size = requests[0].parameters, requests[0].size
+        predicted = predict(manifests, pipe.recipe, parameters, size, len(prompts))
+    held = most = 0
+    for event in sorted(profiler.profiler.kineto_results.events(), key=lambda event: event.start_ns()):
+        held += event.nbytes() if event.name() == "[memory]" else 0
+        most = max(most, held)
+    tensors = predicted.keys_values + predicted.latents
+    assert held == tensors
+    assert most <= 1.3 * tensors  # pictures on their way out, scores, one clean-image estimate
