@@ -13,8 +13,8 @@ from hybridstitch.method.errors import HybridStitchError
 
 def peaks(output: Tensor) -> Tensor:
     """[B]: the largest magnitude in each row of an output [B, ...], NaN where the row has one; none of an empty one."""
-    found = output.abs().amax(tuple(range(1, output.dim()))) if output.numel() else output.new_empty(0)
-    return found if found.dtype == torch.float32 else found.float()
+    largest = output.abs().amax(tuple(range(1, output.dim()))) if output.numel() else output.new_empty(0)
+    return largest if largest.dtype == torch.float32 else largest.float()
 
 
 def fault(rows: Sequence[float]) -> str | None:
@@ -47,20 +47,20 @@ class Health:
 
         Row r of an output belongs to image r % images: negative prompts come before the others.
         """
-        found: list[str | None] = [None] * images
+        problems: list[str | None] = [None] * images
         values = torch.cat(self._peaks).tolist()
         if fault(values) is None:
-            return found
+            return problems
         read = iter(values)
         for where, count in zip(self._where, self._rows, strict=True):
             rows = list(islice(read, count))
             for image in range(images):
-                if found[image] is None and (what := fault(rows[image::images])):
-                    found[image] = (
+                if problems[image] is None and (what := fault(rows[image::images])):
+                    problems[image] = (
                         f"{where} gave {what}: the engine overflows or is damaged; build it in bfloat16 or float32, or "
                         "check it against its checkpoint"
                     )
-        return found
+        return problems
 
     def check(self, images: int) -> None:
         """Refuse a run of which any image is wrong.

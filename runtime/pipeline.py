@@ -161,11 +161,11 @@ class HybridStitch:
             raise HybridStitchError(failure.error)
         return result
 
-    def resolve(self, prompts: Sequence[str], *, seed: int = 0, **wanted: Any) -> list[Request]:
+    def resolve(self, prompts: Sequence[str], *, seed: int = 0, **requested: Any) -> list[Request]:
         """Requests, one for each prompt, which have seeds `seed`, `seed` + 1, ...; refused before anything runs.
 
         Args:
-            wanted: see `Requests.resolve`.
+            requested: see `Requests.resolve`.
 
         Raises:
             HybridStitchError: no prompt, or what `Requests.resolve` refuses.
@@ -173,7 +173,7 @@ class HybridStitch:
         if not prompts:
             raise HybridStitchError("there is no prompt: say what to draw")
         first = whole_seed(seed, len(prompts))
-        return [self.requests.resolve(text, seed=first + index, **wanted) for index, text in enumerate(prompts)]
+        return [self.requests.resolve(text, seed=first + index, **requested) for index, text in enumerate(prompts)]
 
     def run(
         self,

@@ -109,17 +109,17 @@ class Requests:
         self._levels = lru_cache(maxsize=64)(partial(noise_levels, scheduler, device=torch.device("cpu")))
 
     @classmethod
-    def of_built(cls, recipe: Recipe, found: FoundPair) -> Requests:
+    def of_built(cls, recipe: Recipe, pair: FoundPair) -> Requests:
         """Those of a pair that is built: from manifests, tokenizers and the scheduler alone; no engine is opened.
 
         Raises:
             HybridStitchError: files that are missing or damaged.
         """
-        assets = found.store.assets([plan for plans in found.plans.values() for plan in plans])
-        lengths = [encoder_length(each) for name, each in found.manifests.items() if name.startswith("text_encoder")]
+        assets = pair.store.assets([plan for plans in pair.plans.values() for plan in plans])
+        lengths = [encoder_length(each) for name, each in pair.manifests.items() if name.startswith("text_encoder")]
         scheduler = load_scheduler(assets / "scheduler")
         tokenizers = Tokenizers(assets, lengths)
-        return cls(recipe, found.manifests, found.geometry, tokenizers, scheduler, found.folder)
+        return cls(recipe, pair.manifests, pair.geometry, tokenizers, scheduler, pair.folder)
 
     def resolve(
         self,
@@ -144,18 +144,18 @@ class Requests:
         """
         parameters = make_parameters(self._recipe, method, **settings)
         with blaming("size"):
-            wanted = self._recipe.defaults.size if size is None else Size.parse(size)
+            picture_size = self._recipe.defaults.size if size is None else Size.parse(size)
         negative = self._recipe.defaults.negative_prompt if negative_prompt is None else negative_prompt
         with blaming("prompt"):
             self._tokenizers.check(prompt)
         with blaming("negative_prompt"):
             self._tokenizers.check(negative, "negative prompt", may_be_empty=True)
         with blaming("size"):
-            self._check_size(wanted)
+            self._check_size(picture_size)
         with blaming("seed"):
             number = whole_seed(seed)
         tokens, bucket, schedule = (
-            self._geometry.tokens(wanted),
+            self._geometry.tokens(picture_size),
             self._recipe.profiles.token_bucket,
             parameters.schedule,
         )
@@ -165,10 +165,10 @@ class Requests:
             prompt,
             negative,
             number,
-            wanted,
+            picture_size,
             parameters,
             masked=parameters.masked_tokens(tokens, bucket),
-            batch_sizes=batch_sizes(self._manifests, self._geometry, wanted, parameters, bucket),
+            batch_sizes=batch_sizes(self._manifests, self._geometry, picture_size, parameters, bucket),
         )
 
     def levels(self, request: Request) -> Tensor:
@@ -185,7 +185,7 @@ class Requests:
         alike: dict[Hashable, list[int]] = {}
         for place, request in enumerate(requests):
             alike.setdefault(request.batch_key, []).append(place)
-        found = []
+        batches = []
         for places in alike.values():
             sizes = requests[places[0]].batch_sizes
             while places:
@@ -195,9 +195,9 @@ class Requests:
                         f"the engines in {self._folder} draw {sizes[0]} pictures at once and no fewer; here are "
                         f"{len(places)}"
                     )
-                found.append(places[: possible[-1]])
+                batches.append(places[: possible[-1]])
                 places = places[possible[-1] :]
-        return found
+        return batches
 
     def _check_size(self, size: Size) -> None:
         tokens = self._geometry.tokens(size)
@@ -206,5 +206,5 @@ class Requests:
             built = "; ".join(f"{low}-{high}" for low, _, high in ranges)
             raise HybridStitchError(
                 f"size {size} is {tokens} image tokens and the engines in {self._folder} take {built}; "
-                f"the recipe's sizes: {', '.join(str(known) for known in self._recipe.profiles.sizes)}"
+                f"the recipe's sizes: {', '.join(str(each) for each in self._recipe.profiles.sizes)}"
             )

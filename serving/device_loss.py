@@ -90,7 +90,7 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
     left: list[BaseException | None] = [error]
     while left:
         each = left.pop()
-        if each is not None and not any(each is known for known in seen):
+        if each is not None and not any(each is earlier for earlier in seen):
             seen.append(each)
             yield each
             left += [each.__context__, each.__cause__]

@@ -55,8 +55,8 @@ class Queue:
     def discard(self, ticket: Ticket) -> bool:
         """Take a ticket out; whether it was there."""
         left = [entry for entry in self._entries if entry.ticket is not ticket]
-        found, self._entries = len(left) < len(self._entries), left
-        return found
+        removed, self._entries = len(left) < len(self._entries), left
+        return removed
 
     def clear(self) -> list[Ticket]:
         """Take all tickets out."""

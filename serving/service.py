@@ -96,13 +96,13 @@ class Service:
             pipe.close()
             raise
 
-    def resolve(self, prompt: str, **wanted: Any) -> Request:
+    def resolve(self, prompt: str, **requested: Any) -> Request:
         """A request, refused where that can be told before anything runs; see `Requests.resolve`.
 
         Raises:
             HybridStitchError: see there.
         """
-        return self._requests.resolve(prompt, **wanted)
+        return self._requests.resolve(prompt, **requested)
 
     def submit(
         self,

@@ -144,14 +144,14 @@ class Worker:
             self._sweep()
             with self._changed:
                 now = time.monotonic()
-                found = self._queue.take(now, hurry=self._closing)
-                if isinstance(found, Batch):
-                    self._batch = found
-                    return found
+                taken = self._queue.take(now, hurry=self._closing)
+                if isinstance(taken, Batch):
+                    self._batch = taken
+                    return taken
                 if self._closing or now >= patience:
                     return None
                 deadlines = (ticket.deadline - now for ticket in self._queue.tickets())
-                wait = min(math.inf if found is None else found, patience - now, *deadlines)
+                wait = min(math.inf if taken is None else taken, patience - now, *deadlines)
                 self._changed.wait(None if wait == math.inf else wait)
 
     def _draw(self, batch: Batch) -> None:

@@ -83,7 +83,7 @@ def _add_routes(app: FastAPI, state: ServerState) -> None:
 
 
 def _add_errors(app: FastAPI) -> None:
-    known = list(ImageRequest.model_fields)
+    parameters = list(ImageRequest.model_fields)
 
     def told(request: Request, error: ApiError) -> Response:
         request.state.log["code"] = error.code
@@ -93,7 +93,7 @@ def _add_errors(app: FastAPI) -> None:
         return told(request, error)
 
     async def invalid(request: Request, error: Any) -> Response:
-        return told(request, of_validation(error.errors(), known))
+        return told(request, of_validation(error.errors(), parameters))
 
     async def astray(request: Request, error: Any) -> Response:
         reply = told(request, of_routing(error, request.url.path))

@@ -110,9 +110,9 @@ def of_drawing(error: HybridStitchError) -> ApiError:
     return ApiError(next((code for kind, code in codes.items() if isinstance(error, kind)), "not_drawn"), str(error))
 
 
-def of_validation(problems: Sequence[Any], known: Sequence[str]) -> ApiError:
+def of_validation(problems: Sequence[Any], parameters: Sequence[str]) -> ApiError:
     """Of a body that pydantic refused; an unknown parameter first, since it is often a missing one, misspelt."""
-    problem = next((found for found in problems if found["type"] == "extra_forbidden"), problems[0])
+    problem = next((entry for entry in problems if entry["type"] == "extra_forbidden"), problems[0])
     names = [part for part in problem["loc"] if part != "body"]
     if problem["type"] == "value_error" and not names:  # of several parameters together
         return of_value(problem["ctx"]["error"])
@@ -123,7 +123,7 @@ def of_validation(problems: Sequence[Any], known: Sequence[str]) -> ApiError:
     name = str(names[0])
     if problem["type"] == "extra_forbidden":
         return ApiError(
-            "unknown_parameter", f"unknown parameter {name!r:.80}; known: {', '.join(known)}", f"{name:.80}"
+            "unknown_parameter", f"unknown parameter {name!r:.80}; known: {', '.join(parameters)}", f"{name:.80}"
         )
     if problem["type"] == "missing":
         return ApiError("missing_parameter", f"{name} is missing: say what to draw", name)

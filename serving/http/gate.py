@@ -106,8 +106,8 @@ class Gate:
             return
         scheme, _, key = Headers(scope=scope).get("authorization", "").partition(" ")
         given = sha256(key.strip().encode("latin-1")).digest()
-        known = [hmac.compare_digest(given, digest) for digest in self._digests]
-        if scheme.lower() != "bearer" or not any(known):
+        matches = [hmac.compare_digest(given, digest) for digest in self._digests]
+        if scheme.lower() != "bearer" or not any(matches):
             raise ApiError("invalid_api_key", "send the API key of this server as Authorization: Bearer KEY")
 
     async def _body(self, scope: Scope, receive: Receive) -> Receive:

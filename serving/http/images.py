@@ -50,12 +50,12 @@ async def generate(request: Request, body: ImageRequest) -> Response:
     if (body.n or 1) > state.options.max_queue:
         raise ApiError("invalid_value", f"n must be at most {state.options.max_queue}: the queue holds no more", "n")
     service = state.ready_service()
-    wanted = await _resolve(service, body)
-    _note(request, state, wanted)
+    resolved = await _resolve(service, body)
+    _note(request, state, resolved)
     try:
         order = PendingPictures(
             service,
-            wanted,
+            resolved,
             timeout=state.options.timeout,
             previews=(body.partial_images or 0) if body.stream else 0,
         )
@@ -95,10 +95,10 @@ async def _resolve(service: PictureService, body: ImageFields) -> list[Wanted]:
     return [replace(first, seed=seed + k) for k in range(images)]
 
 
-def _note(request: Request, state: ServerState, wanted: list[Wanted]) -> None:
+def _note(request: Request, state: ServerState, resolved: list[Wanted]) -> None:
     """What the log line says of a request."""
-    first = wanted[0]
-    fields = {"n": len(wanted), "seed": first.seed, "size": str(first.size), "parameters": first.parameters.as_dict()}
+    first = resolved[0]
+    fields = {"n": len(resolved), "seed": first.seed, "size": str(first.size), "parameters": first.parameters.as_dict()}
     if state.log_prompts:
         fields |= {"prompt": first.prompt, "negative_prompt": first.negative_prompt}
     request.state.log.update(fields)

@@ -29,12 +29,12 @@ def origin(text: str) -> str:
     """
     if text == ANY:
         return text
-    found = ORIGIN.fullmatch(text.lower())
-    port = int(found["port"]) if found is not None and found["port"] else None
-    if found is None or (port is not None and not 0 < port < 65536):
+    match = ORIGIN.fullmatch(text.lower())
+    port = int(match["port"]) if match is not None and match["port"] else None
+    if match is None or (port is not None and not 0 < port < 65536):
         raise HybridStitchError(
             f"--cors-origin {shown(text, 80)} is no origin: write SCHEME://HOST or SCHEME://HOST:PORT, such as "
             "https://studio.example, without a path, or * for any"
         )
-    site = f"{found['scheme']}://{found['host']}"
-    return site if port in (None, PORTS.get(found["scheme"])) else f"{site}:{port}"
+    site = f"{match['scheme']}://{match['host']}"
+    return site if port in (None, PORTS.get(match["scheme"])) else f"{site}:{port}"

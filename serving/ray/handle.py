@@ -71,9 +71,9 @@ class RayService:
         requests = options.requests(Recipe.load(options.pair, options.schedule))
         return cls(handle, requests, max_queue=options.max_queue, retries=options.retries)
 
-    def resolve(self, prompt: str, **wanted: Any) -> Request:
+    def resolve(self, prompt: str, **requested: Any) -> Request:
         """A request, refused where that can be told before anything runs; see `Requests.resolve`."""
-        return self.requests.resolve(prompt, **wanted)
+        return self.requests.resolve(prompt, **requested)
 
     def submit(
         self,

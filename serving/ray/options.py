@@ -53,8 +53,8 @@ class ApplicationOptions(ServiceOptions):
         if self.max_replicas < self.min_replicas:
             raise HybridStitchError(f"max replicas ({self.max_replicas}) are fewer than min ({self.min_replicas})")
         recipe = Recipe.load(self.pair, self.schedule)
-        found = self.found(recipe)
-        paths: dict[str, str | None] = {"engines": str(found.folder.resolve())}
+        pair = self.find_pair(recipe)
+        paths: dict[str, str | None] = {"engines": str(pair.folder.resolve())}
         for name in ("schedule", "api_key_file"):
             path = getattr(self, name)
             paths[name] = None if path is None else str(Path(path).resolve())
@@ -71,7 +71,7 @@ class ApplicationOptions(ServiceOptions):
         """Pictures that a replica is given at once: what it draws, and as many that wait beside it for no gap."""
         return 2 * (self.max_batch or (4 if self.on_gpu else 1))
 
-    def found(self, recipe: Recipe) -> FoundPair:
+    def find_pair(self, recipe: Recipe) -> FoundPair:
         return find_engines(recipe, self.backend, self.engines)
 
     def requests(self, recipe: Recipe) -> Requests:
@@ -80,7 +80,7 @@ class ApplicationOptions(ServiceOptions):
         Raises:
             HybridStitchError: engines that are not built.
         """
-        return Requests.of_built(recipe, self.found(recipe))
+        return Requests.of_built(recipe, self.find_pair(recipe))
 
 
 def schedule_config(path: str | None) -> dict[str, Any]:

@@ -75,8 +75,8 @@ def _load(options: ApplicationOptions, _on_lost: OnLost) -> RayService:
 def _check_resources(options: ApplicationOptions) -> None:
     """Ray would wait for ever for what the machine does not have."""
     here: dict[str, Any] = ray.cluster_resources()
-    wanted = {"CPU": options.cpus * options.min_replicas, "GPU": options.min_replicas if options.on_gpu else 0}
-    for name, count in wanted.items():
+    required = {"CPU": options.cpus * options.min_replicas, "GPU": options.min_replicas if options.on_gpu else 0}
+    for name, count in required.items():
         if here.get(name, 0) < count:
             raise HybridStitchError(
                 f"{options.min_replicas} replicas take {count:g} {name}s and there are {here.get(name, 0):g} here; ask "

@@ -56,9 +56,9 @@ class Call:
             previews = given.pop(PREVIEWS.name, 0)
             if not service.ready:
                 raise Closed(f"not ready: {service.problem}")
-            wanted = service.resolve(**{"prompt": "", "seed": secrets.randbelow(2**32), **given})
+            request = service.resolve(**{"prompt": "", "seed": secrets.randbelow(2**32), **given})
             self._ticket = service.submit(
-                wanted, timeout=self._timeout(longest), on_update=self._update, previews=previews
+                request, timeout=self._timeout(longest), on_update=self._update, previews=previews
             )
         except Exception as error:
             return self._refuse(error)
