@@ -73,7 +73,7 @@ def rows_of(
     records_of = {variant.name: [records.find(variant, case) for case in cases] for variant in every}
     complete = [place for place in range(len(cases)) if all(each[place] is not None for each in records_of.values())]
     runs = {
-        name: _Run([record for place in complete if (record := each[place])], operations and operations[name])
+        name: _Run([record for place in complete if (record := each[place])], operations[name] if operations else None)
         for name, each in records_of.items()
     }
     controls = [
