@@ -73,8 +73,8 @@ def main() -> None:
     program = install(ROOT / "build" / "aiperf")
     with http(options.engines, max_queue=options.clients) as front:
         assert isinstance(front, Http)
-        found = profile(program, front.address, options.requests, options.clients, EXTRA)
-    measured = {"aiperf": VERSION, "requests": options.requests, "clients": options.clients, **EXTRA, "report": found}
+        report = profile(program, front.address, options.requests, options.clients, EXTRA)
+    measured = {"aiperf": VERSION, "requests": options.requests, "clients": options.clients, **EXTRA, "report": report}
     if options.save:
         save("serving-aiperf", "benchmarks.aiperf", measured)
     print(json.dumps(measured, indent=1))

@@ -21,14 +21,14 @@ def measure(pipe: HybridStitch, sizes: Sequence[int], repetitions: int, **settin
     """CPU seconds a picture, and equality, of each batch size."""
     requests = pipe.resolve(DEMO_CAPTIONS[: max(sizes)], **settings)
     alone = [drawn(pipe, [request])[0] for request in requests]
-    found: dict[int, dict[str, Any]] = {size: {"equal": True, "seconds": float("inf")} for size in sizes}
+    rows: dict[int, dict[str, Any]] = {size: {"equal": True, "seconds": float("inf")} for size in sizes}
     for _ in range(repetitions):
-        for size, row in found.items():
+        for size, row in rows.items():
             start = time.process_time()
             pictures = drawn(pipe, requests[:size])
             row["seconds"] = min(row["seconds"], (time.process_time() - start) / size)
             row["equal"] = row["equal"] and pictures == alone[:size]
-    return found
+    return rows
 
 
 def drawn(pipe: HybridStitch, requests: Sequence[Request]) -> list[bytes]:

@@ -72,10 +72,10 @@ def predicted(work: Workload, rate: float, requests: int) -> dict[str, Any]:
     random = np.random.default_rng(0)
     runs = [sum(one_run(work, rate, 1, requests, random)) for _ in range(RUNS)]
     low, middle, high = np.quantile([np.quantile(run, 0.95) for run in runs], [0.05, 0.5, 0.95])
-    found: dict[str, Any] = {"utilisation": rate * work.mean, "service_mean": work.mean}
+    figures: dict[str, Any] = {"utilisation": rate * work.mean, "service_mean": work.mean}
     if rate * work.mean < 1:
-        found |= {"p95_model": predict(work, rate, 1).p95, "p95_simulation": simulate(work, rate, 1).p95}
-    return {**found, "p95_of_such_a_run": [low, middle, high]}
+        figures |= {"p95_model": predict(work, rate, 1).p95, "p95_simulation": simulate(work, rate, 1).p95}
+    return {**figures, "p95_of_such_a_run": [low, middle, high]}
 
 
 def main() -> None:
@@ -99,12 +99,12 @@ def one_load(service: Service, options: argparse.Namespace, seed: int, utilisati
     times = measure(service, KINDS, options.repetitions)
     work = mixed({name: tuple(seconds) for name, seconds in times.items()}, SHARES)
     rate = utilisation / work.mean
-    found = load(service, rate, options.requests, np.random.default_rng([1, seed]))
-    service_times = np.sort(found["service"])
+    measured = load(service, rate, options.requests, np.random.default_rng([1, seed]))
+    service_times = np.sort(measured["service"])
     during = Workload(service_times, np.full(len(service_times), 1 / len(service_times)))
     return {
         "rate": rate,
-        "measured": {"p95": float(np.quantile(found["seconds"], 0.95)), "mean": float(found["seconds"].mean())},
+        "measured": {"p95": float(np.quantile(measured["seconds"], 0.95)), "mean": float(measured["seconds"].mean())},
         "predicted_from_times_alone": predicted(work, rate, options.requests),
         "predicted_from_times_under_load": predicted(during, rate, options.requests),
     }

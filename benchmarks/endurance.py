@@ -62,9 +62,9 @@ class Load:
             RuntimeError: a picture that is another than before.
         """
         while not self._over.is_set():
-            wanted, start = WANTED[next(self._order) % len(WANTED)], time.perf_counter()
-            picture = self._front.draw(wanted)
-            self._note(wanted, picture, time.perf_counter() - start)
+            request, start = WANTED[next(self._order) % len(WANTED)], time.perf_counter()
+            picture = self._front.draw(request)
+            self._note(request, picture, time.perf_counter() - start)
             if picture is None:
                 self._over.wait(PAUSE)
 
@@ -78,12 +78,12 @@ class Load:
     def end(self) -> None:
         self._over.set()
 
-    def _note(self, wanted: Wanted, picture: bytes | None, seconds: float) -> None:
+    def _note(self, request: Wanted, picture: bytes | None, seconds: float) -> None:
         with self._lock:
             if picture is None:
                 self._refused += 1
-            elif self._first.setdefault(wanted, picture) != picture:
-                raise RuntimeError(f"another picture than before of {wanted}")
+            elif self._first.setdefault(request, picture) != picture:
+                raise RuntimeError(f"another picture than before of {request}")
             else:
                 self._drawn.append(seconds)
 
@@ -99,7 +99,7 @@ def endure(
     Raises:
         RuntimeError: a picture that is another than before, or a window without one.
     """
-    load, found, begin = Load(front), [], time.monotonic()
+    load, rows, begin = Load(front), [], time.monotonic()
     with ThreadPoolExecutor(clients) as pool:
         running = [pool.submit(load.client) for _ in range(clients)]
         try:
@@ -110,12 +110,12 @@ def endure(
                     raise RuntimeError(f"no picture within {seconds / windows:.1f} s: give it more minutes")
                 minutes = round((time.monotonic() - begin) / 60, 3)
                 memory_mib = round(memory(front.process), 1)
-                found.append({"minutes": minutes, "memory_mib": memory_mib, **_latency(drawn), "refused": refused})
+                rows.append({"minutes": minutes, "memory_mib": memory_mib, **_latency(drawn), "refused": refused})
         finally:
             load.end()
     for each in running:
         each.result()
-    return found
+    return rows
 
 
 def _wait_until(end: float, running: Sequence[Future[None]]) -> None:
@@ -136,7 +136,7 @@ def verdict(windows: list[dict[str, Any]]) -> dict[str, Any]:
     """Of memory and latency: the median, what they grow by in the run (also as a share), and whether that is flat."""
     steady = windows[round(len(windows) * WARMING) :]
     minutes = np.array([window["minutes"] for window in steady])
-    found: dict[str, Any] = {}
+    trends: dict[str, Any] = {}
     for name, tolerance in TOLERANCES.items():
         values = np.array([window[name] for window in steady])
         later, earlier = np.triu_indices(len(values), 1)[::-1]
@@ -144,14 +144,14 @@ def verdict(windows: list[dict[str, Any]]) -> dict[str, Any]:
         middle = float(np.median(values))
         growth = slope * float(minutes[-1] - minutes[0])
         share = growth / middle
-        found[name] = {
+        trends[name] = {
             "median": round(middle, 4),
             "growth": round(growth, 4),
             "share": round(share, 4),
             "tolerance": tolerance,
             "flat": share <= tolerance,
         }
-    return {**found, "flat": all(each["flat"] for each in found.values())}
+    return {**trends, "flat": all(each["flat"] for each in trends.values())}
 
 
 @contextmanager

@@ -42,7 +42,7 @@ class Front(Protocol):
 
     process: int
 
-    def draw(self, wanted: Wanted) -> bytes | None:
+    def draw(self, request: Wanted) -> bytes | None:
         """RGB bytes, or None where the front said that it has no room. Anything else is raised."""
         ...
 
@@ -54,11 +54,11 @@ class Embedded:
     service: Service
     process: int
 
-    def draw(self, wanted: Wanted) -> bytes | None:
-        settings: dict[str, Any] = dict(wanted.settings)
-        request = self.service.resolve(wanted.prompt, seed=wanted.seed, size=wanted.size, **settings)
+    def draw(self, request: Wanted) -> bytes | None:
+        settings: dict[str, Any] = dict(request.settings)
+        resolved = self.service.resolve(request.prompt, seed=request.seed, size=request.size, **settings)
         try:
-            return self.service.generate(request).image.tobytes()
+            return self.service.generate(resolved).image.tobytes()
         except QueueFull:
             return None
 
@@ -70,8 +70,8 @@ class Cpp:
     address: str
     process: int
 
-    def draw(self, wanted: Wanted) -> bytes | None:
-        fields = {"prompt": wanted.prompt, "seed": wanted.seed, "size": wanted.size, **dict(wanted.settings)}
+    def draw(self, request: Wanted) -> bytes | None:
+        fields = {"prompt": request.prompt, "seed": request.seed, "size": request.size, **dict(request.settings)}
         body = _post(f"{self.address}/generate", urllib.parse.urlencode(fields).encode(), {}, full=503)
         return body and Image.open(io.BytesIO(body)).convert("RGB").tobytes()
 
@@ -83,12 +83,12 @@ class Http:
     address: str
     process: int
 
-    def draw(self, wanted: Wanted) -> bytes | None:
-        settings = dict(wanted.settings)
+    def draw(self, request: Wanted) -> bytes | None:
+        settings = dict(request.settings)
         fields = {
-            "prompt": wanted.prompt,
-            "seed": wanted.seed,
-            "size": wanted.size,
+            "prompt": request.prompt,
+            "seed": request.seed,
+            "size": request.size,
             "num_inference_steps": settings.pop("steps"),
             **settings,
         }

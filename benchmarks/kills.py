@@ -256,16 +256,16 @@ def main() -> None:
     flags = parser(__doc__, "kills")
     flags.add_argument("--times", type=int, default=50)
     options = flags.parse_args()
-    found, console = {}, Console()
+    rows, console = {}, Console()
     for name in options.fronts:
         with FRONTS[name](options.engines.absolute()) as front:
-            found[name] = row = endure(front, options.times, random.Random(0))
+            rows[name] = row = endure(front, options.times, random.Random(0))
         times = f"median {median(row['seconds']):.1f} s, worst {max(row['seconds']):.1f} s"
         console.print(
             f"{name}: {row['kills']} kills, draws again after {times}; {row['drawn']} of {row['asked']} drawn"
         )
     if options.save:
-        save("kills", "benchmarks.kills", {"fronts": found})
+        save("kills", "benchmarks.kills", {"fronts": rows})
 
 
 if __name__ == "__main__":

@@ -17,6 +17,6 @@ def save(name: str, module: str, measured: Mapping[str, Any]) -> Path:
     """Write benchmarks/results/NAME.json."""
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.json"
-    found = {**circumstances(["python", "-m", module, *sys.argv[1:]]), **measured}
-    path.write_text(json.dumps(found, indent=1) + "\n")
+    content = {**circumstances(["python", "-m", module, *sys.argv[1:]]), **measured}
+    path.write_text(json.dumps(content, indent=1) + "\n")
     return path

@@ -46,12 +46,12 @@ BATCHES = (1, len(PROMPTS))
 
 def hashes(pipe: HybridStitch, *, steps: int) -> dict[str, str]:
     """By method, size, batch and picture: the hash of its RGB bytes, at every size of the recipe."""
-    found: dict[str, str] = {}
+    hash_of: dict[str, str] = {}
     for method, size, count in track(list(product(METHODS, pipe.recipe.profiles.sizes, BATCHES)), transient=True):
         images = pipe(PROMPTS[:count], seed=11, size=size, steps=steps, **METHODS[method]).images
         for index, image in enumerate(images, start=1):
-            found[f"{method} {size} {index} of {count}"] = hashlib.sha256(image.tobytes()).hexdigest()
-    return found
+            hash_of[f"{method} {size} {index} of {count}"] = hashlib.sha256(image.tobytes()).hexdigest()
+    return hash_of
 
 
 def differences(before: dict[str, str], now: dict[str, str]) -> list[str]:

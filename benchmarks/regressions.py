@@ -78,7 +78,7 @@ def other_machine(stored: Mapping[str, Any], fresh: Mapping[str, Any]) -> str | 
     """That the machines differ, in words; ratios are compared all the same."""
     if stored["machine"] == fresh["machine"]:
         return None
-    then, now = (", ".join(str(value) for value in found["machine"].values()) for found in (stored, fresh))
+    then, now = (", ".join(str(value) for value in bench["machine"].values()) for bench in (stored, fresh))
     return f"another machine ({now}) than the stored one ({then}): its ratios may differ for that alone"
 
 
@@ -141,14 +141,14 @@ def read(path: str) -> dict[str, Any]:
         HybridStitchError: it cannot be read or is none.
     """
     try:
-        found = json.loads(Path(path).read_text())
+        content = json.loads(Path(path).read_text())
     except OSError as error:
         raise HybridStitchError(f"{path} cannot be read: {error.strerror}") from None
     except ValueError:
         raise HybridStitchError(f"{path} is not JSON") from None
-    if not isinstance(found, dict) or not {"machine", "methods", "masked_call", "cases", *SAME} <= found.keys():
+    if not isinstance(content, dict) or not {"machine", "methods", "masked_call", "cases", *SAME} <= content.keys():
         raise HybridStitchError(f"{path} is not what `hybridstitch-trt bench --json` writes")
-    return found
+    return content
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -158,14 +158,14 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         stored, fresh = read(options.stored), read(options.fresh)
-        compared = sorted(compare(stored, fresh), key=lambda found: found.name)
+        compared = sorted(compare(stored, fresh), key=lambda comparison: comparison.name)
     except HybridStitchError as error:
         print(f"regressions: {error}", file=sys.stderr)
         return 2
     notes = [note] if (note := other_machine(stored, fresh)) else []
     for line in [*notes, *changed(stored, fresh)]:
         print(line)
-    lines = [str(found) for found in compared if found.regressed] + missing(stored, fresh)
+    lines = [str(comparison) for comparison in compared if comparison.regressed] + missing(stored, fresh)
     for line in lines:
         print(line)
     print(f"ratios compared: {len(compared)}; worse: {len(lines)}")

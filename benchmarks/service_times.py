@@ -40,7 +40,7 @@ def measure(
     service: Service, kinds: Mapping[str, Kind], repetitions: int, clock: Callable[[], float] = time.perf_counter
 ) -> dict[str, list[float]]:
     """Seconds from a request to its picture, by kind, in turns of the kinds; a first turn is thrown away."""
-    found: dict[str, list[float]] = {name: [] for name in kinds}
+    times: dict[str, list[float]] = {name: [] for name in kinds}
     for turn in track(range(-1, repetitions), transient=True):
         case = DEMO_CASES[turn % len(DEMO_CASES)]
         for name, kind in kinds.items():
@@ -48,8 +48,8 @@ def measure(
             start = clock()
             service.generate(request)
             if turn >= 0:
-                found[name].append(round(clock() - start, 4))
-    return found
+                times[name].append(round(clock() - start, 4))
+    return times
 
 
 def described(kinds: Mapping[str, Kind], times: Mapping[str, list[float]]) -> dict[str, Any]:

@@ -37,11 +37,11 @@ PAUSE = 1.0  # seconds of a client that was refused: what Retry-After says
 def pictures(engines: Path, count: int) -> dict[Wanted, bytes]:
     """Some requests, and the RGB bytes that each must come to."""
     asked = product(range(count), DEMO_CAPTIONS)
-    wanted = [Wanted(caption, seed, "128x128", SETTINGS) for seed, caption in asked][:count]
+    requests = [Wanted(caption, seed, "128x128", SETTINGS) for seed, caption in asked][:count]
     with HybridStitch.load("demo", engines=engines) as pipe:
         return {
             each: pipe(each.prompt, seed=each.seed, size=each.size, **dict(each.settings)).images[0].tobytes()
-            for each in wanted
+            for each in requests
         }
 
 
@@ -69,15 +69,15 @@ def load(front: Front, expected: dict[Wanted, bytes], requests: int, clients: in
                     return
                 if place == requests // 10:
                     memory.append(resident(front.process))
-            wanted, start = kinds[place % len(kinds)], time.perf_counter()
-            drawn = front.draw(wanted)
+            request, start = kinds[place % len(kinds)], time.perf_counter()
+            drawn = front.draw(request)
             if drawn is None:
                 with lock:
                     refused += 1
                 time.sleep(PAUSE)
                 continue
-            if drawn != expected[wanted]:
-                raise RuntimeError(f"another picture than expected of {wanted}")
+            if drawn != expected[request]:
+                raise RuntimeError(f"another picture than expected of {request}")
             with lock:
                 seconds.append(time.perf_counter() - start)
 
@@ -121,7 +121,7 @@ def batching(engines: Path, expected: dict[Wanted, bytes], count: int) -> dict[s
     """Pictures a second of the pipeline itself, by the number that is drawn together."""
     kinds = list(expected)
     with HybridStitch.load("demo", engines=engines) as pipe:
-        found = {}
+        rates = {}
         for size in (1, 2, 4):
             requests = [
                 pipe.requests.resolve(each.prompt, seed=each.seed, size=each.size, **dict(each.settings))
@@ -131,8 +131,8 @@ def batching(engines: Path, expected: dict[Wanted, bytes], count: int) -> dict[s
             start = time.perf_counter()
             for _ in range(max(1, count // size)):
                 pipe.run(requests)
-            found[str(size)] = round(max(1, count // size) * size / (time.perf_counter() - start), 2)
-    return found
+            rates[str(size)] = round(max(1, count // size) * size / (time.perf_counter() - start), 2)
+    return rates
 
 
 def opened(name: str, engines: Path, queue: int) -> AbstractContextManager[Front]:
@@ -149,17 +149,17 @@ def main() -> None:
     parser.add_argument("--save", action="store_true", help="write benchmarks/results/serving.json")
     options = parser.parse_args()
     expected = pictures(options.engines, 16)
-    found: dict[str, Any] = {}
+    rows: dict[str, Any] = {}
     for name in track(options.fronts, transient=True):
         with opened(name, options.engines, options.queue) as front:
             calls = max(10, options.requests // 20)
             by_one = alone(front, expected, calls)
-            found[name] = load(front, expected, options.requests, options.clients)
-            found[name]["pictures_per_second_of_one_caller"] = round(by_one, 2)
+            rows[name] = load(front, expected, options.requests, options.clients)
+            rows[name]["pictures_per_second_of_one_caller"] = round(by_one, 2)
     measured = {
         "settings": dict(SETTINGS),
         "queue": options.queue,
-        "fronts": found,
+        "fronts": rows,
         "pictures_per_second_by_batch": batching(options.engines, expected, 24),
     }
     if options.save:

@@ -78,9 +78,9 @@ def allow(connections: int) -> None:
         RuntimeError: the system does not let it.
     """
     allow_connections()
-    wanted, room = connections + SPARE, resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    if room != resource.RLIM_INFINITY and room < wanted:
-        raise RuntimeError(f"{connections} connections need {wanted} open files, and the system allows {room}")
+    needed, room = connections + SPARE, resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if room != resource.RLIM_INFINITY and room < needed:
+        raise RuntimeError(f"{connections} connections need {needed} open files, and the system allows {room}")
 
 
 def main() -> None:
@@ -88,14 +88,14 @@ def main() -> None:
     flags.add_argument("--connections", type=int, default=10_000)
     options = flags.parse_args()
     allow(options.connections)
-    found, console = {}, Console()
+    rows, console = {}, Console()
     for name in options.fronts:
         with FRONTS[name](options.engines.absolute()) as front:
-            found[name] = row = beside(front, options.connections)
+            rows[name] = row = beside(front, options.connections)
         alone, crowded = (f"{median(row[part]):.2f} s" for part in ("alone", "beside"))
         console.print(f"{name}: {alone} alone, {crowded} beside {row['connections']} that say nothing")
     if options.save:
-        save("silence", "benchmarks.silence", {"fronts": found})
+        save("silence", "benchmarks.silence", {"fronts": rows})
 
 
 if __name__ == "__main__":

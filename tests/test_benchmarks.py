@@ -35,12 +35,12 @@ class Crowded:
     def __init__(self, wrong=False):
         self.process, self.wrong, self.places = os.getpid(), wrong, threading.Semaphore(2)
 
-    def draw(self, wanted):
+    def draw(self, request):
         if not self.places.acquire(blocking=False):
             return None
         time.sleep(0.002)
         self.places.release()
-        return b"another" if self.wrong and wanted.seed == 2 else bytes([wanted.seed])
+        return b"another" if self.wrong and request.seed == 2 else bytes([request.seed])
 
 
 EXPECTED = {Wanted("a star", seed, "128x128", ()): bytes([seed]) for seed in range(4)}

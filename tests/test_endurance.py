@@ -21,13 +21,13 @@ class StandIn:
         self.process, self.drawn = os.getpid(), 0
         self._slower, self._wrong_after, self._silent = slower, wrong_after, silent
 
-    def draw(self, wanted: Wanted) -> bytes | None:
+    def draw(self, request: Wanted) -> bytes | None:
         self.drawn += 1
         time.sleep(PICTURE_SECONDS + self._slower * self.drawn)
         if self._silent:
             return None
         wrong = self._wrong_after is not None and self.drawn > self._wrong_after
-        return b"another" if wrong else bytes([wanted.seed])
+        return b"another" if wrong else bytes([request.seed])
 
 
 def leaking(process: int, memory: list[float] = [100.0]) -> float:  # noqa: B006

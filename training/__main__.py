@@ -91,8 +91,8 @@ def run_vae(run: Run) -> None:
     pictures = run.pictures or PICTURES["vae"]
     vae.train_vae(run.folder / "vae", model, pictures, run.seed + 1, run.device, vae.VaeSettings())
     if workers.rank() == 0:
-        found = [f"{vae.reconstruction_quality(model, noise=noise):.2f} dB at noise {noise}" for noise in (0.0, 0.4)]
-        print(f"vae: {', '.join(found)} on held-out pictures")
+        told = [f"{vae.reconstruction_quality(model, noise=noise):.2f} dB at noise {noise}" for noise in (0.0, 0.4)]
+        print(f"vae: {', '.join(told)} on held-out pictures")
 
 
 def run_text(run: Run) -> None:
@@ -156,8 +156,8 @@ def run_ship(run: Run) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    found = argparse.ArgumentParser(prog="python -m training", description=__doc__)
-    found.add_argument(
+    flags = argparse.ArgumentParser(prog="python -m training", description=__doc__)
+    flags.add_argument(
         "--stages",
         nargs="+",
         choices=STAGES,
@@ -165,29 +165,29 @@ def parser() -> argparse.ArgumentParser:
         metavar="STAGE",
         help=f"only these, in this order: {' '.join(STAGES)} (default: all)",
     )
-    found.add_argument(
+    flags.add_argument(
         "--start-from",
         type=Path,
         metavar="PAIR",
         help="go on from a pair, e.g. hybridstitch/pairs/demo, where no checkpoint of a stage before is left",
     )
-    found.add_argument("--pictures", type=int, help="that every stage sees, instead of its own number")
-    found.add_argument("--cached", type=int, default=49_152, help="pictures encoded per size (default: %(default)s)")
-    found.add_argument("--seed", type=int, default=0)
+    flags.add_argument("--pictures", type=int, help="that every stage sees, instead of its own number")
+    flags.add_argument("--cached", type=int, default=49_152, help="pictures encoded per size (default: %(default)s)")
+    flags.add_argument("--seed", type=int, default=0)
     runs = ROOT / "training" / "runs" / "demo"
-    found.add_argument(
+    flags.add_argument(
         "--folder",
         type=Path,
         default=runs,
         help="checkpoints and sample pictures; a run that was stopped goes on from here",
     )
-    found.add_argument(
+    flags.add_argument(
         "--out", type=Path, default=runs / "pair", help="where the pair is written (default: %(default)s)"
     )
-    found.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    found.add_argument("--threads", type=int, default=torch.get_num_threads())
-    found.add_argument("--eager", action="store_true", help="without torch.compile")
-    return found
+    flags.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    flags.add_argument("--threads", type=int, default=torch.get_num_threads())
+    flags.add_argument("--eager", action="store_true", help="without torch.compile")
+    return flags
 
 
 def main() -> None:

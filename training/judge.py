@@ -25,9 +25,9 @@ def train_judge(folder: Path, pictures: int, seed: int, device: torch.device) ->
         scenes = [sample_scene(first + index) for index in range(BATCH)]
         with autocast(device):
             logits = judge(_roughened(render(scenes, device=device), first))
-        wanted = targets(scenes)
+        expected = targets(scenes)
         losses = [
-            F.cross_entropy(values.float().flatten(0, -2), wanted[name].to(device).flatten(), ignore_index=-1)
+            F.cross_entropy(values.float().flatten(0, -2), expected[name].to(device).flatten(), ignore_index=-1)
             for name, values in logits.items()
         ]
         return torch.stack(losses).sum()

@@ -45,9 +45,9 @@ def fill_cache(
     parts = [(folder / f"{kind}-{picture}-{first}.pt", first) for first in range(0, count, SHARD)]
     mine = parts[workers.rank() :: workers.count()]
     for path, first in tqdm(mine, desc=f"latents {picture}", unit=f"x{SHARD} pictures", mininterval=10):
-        wanted = min(SHARD, count - first)
-        if not path.exists() or len(torch.load(path, weights_only=True, mmap=True)["captions"]) < wanted:
-            numbers = range(first, first + wanted)
+        length = min(SHARD, count - first)
+        if not path.exists() or len(torch.load(path, weights_only=True, mmap=True)["captions"]) < length:
+            numbers = range(first, first + length)
             shard = _shard(vae, [sample_scene((seed << 40) + number, held_out) for number in numbers], picture)
             torch.save(shard, path.with_suffix(".partial"))
             os.replace(path.with_suffix(".partial"), path)
