@@ -102,8 +102,8 @@ def _name(value: ir.Value, name: str, spec: TensorSpec) -> None:
     shape = value.shape
     if shape is None or len(shape) != len(spec.dims):
         raise RuntimeError(f"traced {value.name} as {shape}, expected {spec.dims}")
-    for traced, wanted in zip(shape, spec.dims, strict=True):
-        if isinstance(wanted, int) != isinstance(traced, int) or (isinstance(wanted, int) and traced != wanted):
+    for traced, expected in zip(shape, spec.dims, strict=True):
+        if isinstance(expected, int) != isinstance(traced, int) or (isinstance(expected, int) and traced != expected):
             raise RuntimeError(f"traced {name} as {shape}, expected {spec.dims}")
     value.name = name
     value.shape = ir.Shape(spec.dims)

@@ -66,8 +66,8 @@ def class_of(index: dict[str, Any], name: str) -> str | None:
     return entry[1] if isinstance(entry, list) and len(entry) == 2 else None
 
 
-def what_it_is(folder: Path, wanted: str) -> str:
-    """One line on a folder without model_index.json. wanted: the family of models that was looked for."""
+def what_it_is(folder: Path, family: str) -> str:
+    """One line on a folder without model_index.json. family: the kind of models that was looked for."""
     if (folder / "config.json").is_file():
         name = read_json(folder / "config.json").get("_class_name", "a model")
         where = f"; {folder.parent} may be it" if (folder.parent / "model_index.json").is_file() else ""
@@ -77,4 +77,4 @@ def what_it_is(folder: Path, wanted: str) -> str:
         return f"checkpoint {folder} is a LoRA ({lora[0]}), not a model: {MERGE}"
     if singles:
         return f"checkpoint {folder} holds the single file {singles[0]}: {LAYOUT}; {CONVERT}"
-    return f"checkpoint {folder} is not a {wanted} checkpoint: {LAYOUT}"
+    return f"checkpoint {folder} is not a {family} checkpoint: {LAYOUT}"

@@ -39,9 +39,9 @@ class Digests:
     def remember(self, digests: Mapping[Path, str]) -> None:
         """Take over digests that are known, and forget the files that are gone."""
         with contextlib.suppress(OSError):
-            known = {key: entry for key, entry in self._load().items() if (self._folder / key).is_file()}
-            known |= {self._key(path): [*_seen(path), digest] for path, digest in digests.items()}
-            self._save(known)
+            entries = {key: entry for key, entry in self._load().items() if (self._folder / key).is_file()}
+            entries |= {self._key(path): [*_seen(path), digest] for path, digest in digests.items()}
+            self._save(entries)
 
     def _key(self, path: Path) -> str:
         """By its place in the folder, which may be moved as a whole; that of other files is absolute."""
@@ -54,12 +54,12 @@ class Digests:
                 return content
         return {}
 
-    def _save(self, known: dict[str, list]) -> None:
+    def _save(self, entries: dict[str, list]) -> None:
         """Whole or not at all; of two that write at once the last one stays, and the other's files are read again."""
         descriptor, name = tempfile.mkstemp(prefix=f".building-{CACHE}", dir=self._folder)
         try:
             with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-                json.dump(known, stream, indent=1)
+                json.dump(entries, stream, indent=1)
             Path(name).replace(self._folder / CACHE)
         except OSError:
             Path(name).unlink(missing_ok=True)

@@ -32,7 +32,7 @@ TYPES = (
     ElementType(torch.uint8, "U8", 2),
     ElementType(torch.bool, "BOOL", 9),
 )
-BY_NAME = {known.name: known for known in TYPES}
-BY_TORCH = {known.torch: known for known in TYPES}
-BY_SAFETENSORS = {known.safetensors: known for known in TYPES}
-BY_ONNX = {known.onnx: known for known in TYPES}
+BY_NAME = {element.name: element for element in TYPES}
+BY_TORCH = {element.torch: element for element in TYPES}
+BY_SAFETENSORS = {element.safetensors: element for element in TYPES}
+BY_ONNX = {element.onnx: element for element in TYPES}

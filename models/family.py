@@ -100,13 +100,13 @@ def family_of(checkpoint: Path) -> Family:
         for family in FAMILIES:
             if pipeline.startswith(family.PIPELINE):
                 return family
-        known = " or a ".join(f"{family.PIPELINE}Pipeline" for family in FAMILIES)
-        raise HybridStitchError(f"checkpoint {checkpoint} is a {pipeline}, not a {known}")
+        supported = " or a ".join(f"{family.PIPELINE}Pipeline" for family in FAMILIES)
+        raise HybridStitchError(f"checkpoint {checkpoint} is a {pipeline}, not a {supported}")
     if not (checkpoint / "transformer" / "config.json").is_file():
         raise HybridStitchError(what_it_is(checkpoint, " or ".join(family.NAME for family in FAMILIES)))
     transformer = read_config(checkpoint, "transformer").get("_class_name")
     for family in FAMILIES:
         if transformer == family.TRANSFORMER:
             return family
-    known = " or ".join(family.TRANSFORMER for family in FAMILIES)
-    raise HybridStitchError(f"checkpoint {checkpoint}: transformer/config.json says {transformer}, not {known}")
+    supported = " or ".join(family.TRANSFORMER for family in FAMILIES)
+    raise HybridStitchError(f"checkpoint {checkpoint}: transformer/config.json says {transformer}, not {supported}")

@@ -20,16 +20,16 @@ def find_weights(component: Component) -> dict[str, StoredTensor]:
         HybridStitchError: a weight is missing, of another shape or no float, or its file is damaged.
     """
     stored = stored_tensors(component.folder)
-    wanted = component.module.state_dict()
-    for name in wanted:
+    state = component.module.state_dict()
+    for name in state:
         older = component.renamed.get(name)
         if name not in stored and older in stored:
             stored[name] = stored[older]
-    check_plain_floats([*wanted, *component.kept], stored, component.folder)
-    check_stored(wanted, stored, component.folder)
+    check_plain_floats([*state, *component.kept], stored, component.folder)
+    check_stored(state, stored, component.folder)
     if lost := [name for name in component.kept if name not in stored]:
         raise HybridStitchError(f"{component.folder} lacks tensor {lost[0]}")
-    return {name: stored[name] for name in (*component.kept, *wanted)}
+    return {name: stored[name] for name in (*component.kept, *state)}
 
 
 def unread_tensors(component: Component) -> list[str]:

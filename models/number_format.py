@@ -27,25 +27,25 @@ _MARKS = (
 )
 
 
-def check_plain_floats(wanted: Collection[str], stored: Mapping[str, StoredTensor], folder: Path) -> None:
+def check_plain_floats(names: Collection[str], stored: Mapping[str, StoredTensor], folder: Path) -> None:
     """Refuse a model whose weights are no plain floats.
 
     A config that still tells of bitsandbytes passes where every weight is a float and nothing of the format is stored:
     that is what diffusers' `dequantize()` leaves.
 
     Args:
-        wanted: the weights that are read, by their names in `stored`.
+        names: the weights that are read, by their names in `stored`.
 
     Raises:
         HybridStitchError: quantized weights, or whole numbers; the message names the format and what helps.
     """
     told, seen = _format_of_config(folder), _format_of_tensors(stored)
-    plain = all(name in stored and stored[name].dtype.is_floating_point for name in wanted)
+    plain = all(name in stored and stored[name].dtype.is_floating_point for name in names)
     if told and not (told in (_EIGHT, _FOUR) and plain and not seen):
         raise _refusal(folder, told)
     if seen and not plain:
         raise _refusal(folder, seen)
-    for name in wanted:
+    for name in names:
         if name in stored and not stored[name].dtype.is_floating_point:
             kind = BY_TORCH[stored[name].dtype].safetensors
             raise _refusal(folder, f"a quantized format that is not known (tensor {name} is {kind})")
@@ -71,12 +71,12 @@ def _format_of_config(folder: Path) -> str | None:
 
 
 def _format_of_tensors(stored: Mapping[str, StoredTensor]) -> str | None:
-    return next((known for mark, known in _MARKS if any(mark in name for name in stored)), None)
+    return next((kind for mark, kind in _MARKS if any(mark in name for name in stored)), None)
 
 
-def _refusal(folder: Path, known: str) -> HybridStitchError:
-    again = ", or load this one, call its dequantize() and save it again" if known in (_EIGHT, _FOUR) else ""
+def _refusal(folder: Path, kind: str) -> HybridStitchError:
+    again = ", or load this one, call its dequantize() and save it again" if kind in (_EIGHT, _FOUR) else ""
     return HybridStitchError(
-        f"{folder} holds weights in {known}; float32, float16 and bfloat16 are supported: "
+        f"{folder} holds weights in {kind}; float32, float16 and bfloat16 are supported: "
         f"use the checkpoint from before it was quantized{again}"
     )

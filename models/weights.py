@@ -114,16 +114,16 @@ def read_header(file: Path) -> dict[str, StoredTensor]:
     return tensors
 
 
-def check_stored(wanted: dict[str, Any], stored: dict[str, StoredTensor], folder: Path) -> None:
+def check_stored(state: dict[str, Any], stored: dict[str, StoredTensor], folder: Path) -> None:
     """Refuse weights that lack a tensor or hold one of another shape.
 
     Raises:
         HybridStitchError: the message names the first such tensor and how many there are.
     """
-    if missing := [name for name in wanted if name not in stored]:
+    if missing := [name for name in state if name not in stored]:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise HybridStitchError(f"{folder} lacks tensor {missing[0]}{more}, which its config.json asks for")
-    for name, tensor in wanted.items():
+    for name, tensor in state.items():
         if tuple(tensor.shape) != stored[name].shape:
             raise HybridStitchError(
                 f"{folder}: tensor {name} has shape {list(stored[name].shape)}, "

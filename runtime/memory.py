@@ -76,7 +76,7 @@ def predict(
 
     def scratch(component: str) -> int:
         lengths = full_lengths(manifests[component].inputs, geometry, size, batch)
-        return next((known.bytes for known in manifests[component].scratch if known.lengths == lengths), 0)
+        return next((entry.bytes for entry in manifests[component].scratch if entry.lengths == lengths), 0)
 
     def held(sizes: Mapping[str, int]) -> int:
         """What is there at once, of a number for each component."""
@@ -100,14 +100,14 @@ def largest_workspace(manifests: Mapping[str, Manifest], recipe: Recipe) -> int:
     geometry = manifests["large"].geometry
     assert geometry is not None
     drawn = {name: manifests[name] for name in ("large", "small", "vae_decoder")}
-    batch, found = max(recipe.profiles.batch_sizes), []
+    batch, workspaces = max(recipe.profiles.batch_sizes), []
     for size in recipe.profiles.sizes:
         tokens = geometry.tokens(size)
         for masked in (0, min(recipe.profiles.token_bucket, tokens), tokens):
             shape = Shape(size, batch, 2 * batch, masked, remembers=True, extrapolates=True)
             spec = specification(drawn, shape)
-            found.append(spec.keys_values + spec.others)
-    return max(found)
+            workspaces.append(spec.keys_values + spec.others)
+    return max(workspaces)
 
 
 def free_bytes(device: torch.device) -> int | None:

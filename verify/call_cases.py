@@ -31,7 +31,7 @@ def cases_for(manifest: Manifest, *, quick: bool = False) -> list[CallCase]:
     Args:
         quick: of each profile the typical lengths and one in between, instead of its corners too.
     """
-    found: dict[tuple[tuple[str, int], ...], CallCase] = {}
+    cases: dict[tuple[tuple[str, int], ...], CallCase] = {}
     for profile in manifest.profiles:
         for place, lengths in _places(profile).items():
             if quick and place not in ("opt", "low between"):
@@ -39,8 +39,8 @@ def cases_for(manifest: Manifest, *, quick: bool = False) -> list[CallCase]:
             index = best_profile(manifest.profiles, lengths)  # where profiles overlap, the one that will run it
             assert index is not None
             key = tuple(sorted(lengths.items()))
-            found.setdefault(key, CallCase(manifest.profiles[index].name, place, lengths))
-    return list(found.values())
+            cases.setdefault(key, CallCase(manifest.profiles[index].name, place, lengths))
+    return list(cases.values())
 
 
 def _places(profile: Profile) -> dict[str, dict[str, int]]:
@@ -50,7 +50,7 @@ def _places(profile: Profile) -> dict[str, dict[str, int]]:
     "falling" are those corners, with the largest and the smallest batch.
     """
     ranges = profile.ranges
-    low, typical, high = ({symbol: found[end] for symbol, found in ranges.items()} for end in range(3))
+    low, typical, high = ({symbol: span[end] for symbol, span in ranges.items()} for end in range(3))
     sides = [symbol for symbol in ranges if symbol not in ("B", "T")]
     batch = ["B"] if "B" in ranges else []
     return {

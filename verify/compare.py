@@ -121,8 +121,10 @@ def compare(name: str, output: Tensor, reference: Tensor, bounds: Bounds) -> Com
     for whose, tensor in (("cannot be judged: the reference gave ", reference), ("it gave ", output)):
         if what := fault(peaks(tensor).tolist()):
             return Comparison(name, f"{whose}{what}")
-    found = _measure(name, output, reference)
-    return found if found.severity(bounds) <= 1 else Comparison(**{**vars(found), "problem": _explain(found, bounds)})
+    comparison = _measure(name, output, reference)
+    if comparison.severity(bounds) <= 1:
+        return comparison
+    return Comparison(**{**vars(comparison), "problem": _explain(comparison, bounds)})
 
 
 def _measure(name: str, output: Tensor, reference: Tensor) -> Comparison:
@@ -139,16 +141,16 @@ def _measure(name: str, output: Tensor, reference: Tensor) -> Comparison:
     )
 
 
-def _explain(found: Comparison, bounds: Bounds) -> str:
+def _explain(comparison: Comparison, bounds: Bounds) -> str:
     """The numbers that are out of bounds, each with its bound."""
-    assert found.relative_l2 is not None
-    assert found.cosine is not None
-    assert found.worst_row is not None
+    assert comparison.relative_l2 is not None
+    assert comparison.cosine is not None
+    assert comparison.worst_row is not None
     broken = []
-    if found.relative_l2 > bounds.relative_l2:
-        broken.append(f"relative L2 {found.relative_l2:.2g}, at most {bounds.relative_l2:.2g}")
-    if found.cosine < bounds.cosine:
-        broken.append(f"1 - cosine {1 - found.cosine:.2g}, at most {1 - bounds.cosine:.2g}")
-    if found.worst_row > bounds.worst_row:
-        broken.append(f"worst row {found.worst_row:.2g}, at most {bounds.worst_row:.2g}")
+    if comparison.relative_l2 > bounds.relative_l2:
+        broken.append(f"relative L2 {comparison.relative_l2:.2g}, at most {bounds.relative_l2:.2g}")
+    if comparison.cosine < bounds.cosine:
+        broken.append(f"1 - cosine {1 - comparison.cosine:.2g}, at most {1 - bounds.cosine:.2g}")
+    if comparison.worst_row > bounds.worst_row:
+        broken.append(f"worst row {comparison.worst_row:.2g}, at most {bounds.worst_row:.2g}")
     return "; ".join(broken)

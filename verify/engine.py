@@ -45,11 +45,15 @@ class CaseReport:
         where = f"{self.component}, {self.case}"
         if self.problem:
             return [f"{where}: {self.problem}"]
-        return [f"{where}, {found.output}: {found.problem}" for found in self.comparisons if found.problem]
+        return [
+            f"{where}, {comparison.output}: {comparison.problem}"
+            for comparison in self.comparisons
+            if comparison.problem
+        ]
 
     def worst(self, bounds: Bounds) -> Comparison | None:
         """The output that comes nearest to its bounds, or goes farthest beyond."""
-        return max(self.comparisons, key=lambda found: found.severity(bounds), default=None)
+        return max(self.comparisons, key=lambda comparison: comparison.severity(bounds), default=None)
 
 
 def open_reference(manifest: Manifest, checkpoint: Path, device: torch.device, threads: int | None = None) -> Engine:
@@ -64,8 +68,8 @@ def open_reference(manifest: Manifest, checkpoint: Path, device: torch.device, t
     symbols = {dim for spec in manifest.inputs.values() for dim in spec.dims if isinstance(dim, str)}
     unlimited = Profile("any", dict.fromkeys(symbols, (0, 1, UNLIMITED)))
     with enough_memory(manifest.component, device):
-        known = replace(manifest, checkpoint=str(checkpoint), profiles=(unlimited,))
-        return TorchEngine(known, device=device, threads=threads)
+        unbounded = replace(manifest, checkpoint=str(checkpoint), profiles=(unlimited,))
+        return TorchEngine(unbounded, device=device, threads=threads)
 
 
 def engine_bounds(manifest: Manifest) -> Bounds:

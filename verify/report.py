@@ -34,8 +34,8 @@ class ProfileReport:
     @property
     def worst(self) -> tuple[CallCase, Comparison] | None:
         """The output that comes nearest to its bounds, or goes farthest beyond, and its case."""
-        found = [(report.case, worst) for report in self.cases if (worst := report.worst(self.bounds)) is not None]
-        return max(found, key=lambda pair: pair[1].severity(self.bounds), default=None)
+        pairs = [(report.case, worst) for report in self.cases if (worst := report.worst(self.bounds)) is not None]
+        return max(pairs, key=lambda pair: pair[1].severity(self.bounds), default=None)
 
     def as_dict(self) -> dict[str, Any]:
         worst = self.worst
@@ -54,7 +54,7 @@ class ProfileReport:
                     "seconds": report.seconds,
                     "problem": report.problem,
                     "saved": str(report.saved) if report.saved else None,
-                    "outputs": [asdict(found) for found in report.comparisons],
+                    "outputs": [asdict(comparison) for comparison in report.comparisons],
                 }
                 for report in self.cases
             ],
@@ -109,8 +109,8 @@ class Report:
     @property
     def worst(self) -> tuple[ProfileReport, CallCase, Comparison] | None:
         """The call that uses up most of its bounds."""
-        found = [(profile, *profile.worst) for profile in self.profiles if profile.worst is not None]
-        return max(found, key=lambda row: row[2].severity(row[0].bounds), default=None)
+        rows = [(profile, *profile.worst) for profile in self.profiles if profile.worst is not None]
+        return max(rows, key=lambda row: row[2].severity(row[0].bounds), default=None)
 
     def as_dict(self) -> dict[str, Any]:
         """The report as JSON."""
@@ -135,5 +135,5 @@ class Report:
         }
 
 
-def _worst_as_dict(case: CallCase, found: Comparison) -> dict[str, Any]:
-    return {"place": case.place, "lengths": dict(case.lengths), **asdict(found)}
+def _worst_as_dict(case: CallCase, comparison: Comparison) -> dict[str, Any]:
+    return {"place": case.place, "lengths": dict(case.lengths), **asdict(comparison)}

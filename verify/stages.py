@@ -89,13 +89,13 @@ class StageReport:
     @property
     def failures(self) -> list[str]:
         """One line for each thing that is off."""
-        found = [f"{self.stage} stage, {self.tokens.output}: {self.tokens.problem}"] if self.tokens.problem else []
+        failures = [f"{self.stage} stage, {self.tokens.output}: {self.tokens.problem}"] if self.tokens.problem else []
         if self.same_mask is not None and self.same_mask < self.least_same_mask:
-            found.append(
+            failures.append(
                 f"{self.stage} stage, mask: {self.same_mask:.1%} of its tokens are the reference's, "
                 f"at least {self.least_same_mask:.0%}"
             )
-        return found
+        return failures
 
 
 @torch.inference_mode()
@@ -140,8 +140,8 @@ def compare_stage(stage: str, ours: StageRun, theirs: StageRun, bounds: Bounds, 
     if theirs.masks:
         pairs = zip(ours.masks, theirs.masks, strict=True)
         same = min(_agreement(mine.computed, reference.computed) for mine, reference in pairs)
-    found = compare("tokens", ours.tokens, theirs.tokens, bounds)
-    return StageReport(stage, found, bounds, same, least_same_mask, ours.seconds)
+    comparison = compare("tokens", ours.tokens, theirs.tokens, bounds)
+    return StageReport(stage, comparison, bounds, same, least_same_mask, ours.seconds)
 
 
 def failed_stage(stage: str, problem: str, bounds: Bounds, least_same_mask: float) -> StageReport:

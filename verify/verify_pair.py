@@ -143,8 +143,8 @@ def _verify_engines(
                     advance(f"{name} {case.profile}")
 
                 with closing(built.open_plan(plan)) as engine:
-                    found = verify_engine(engine, reference, cases[plan.name], material, say, save)
-                reports += _by_profile(plan, found)
+                    case_reports = verify_engine(engine, reference, cases[plan.name], material, say, save)
+                reports += _by_profile(plan, case_reports)
     _close(encoders)
     return reports, material
 

@@ -71,12 +71,12 @@ def _check_index(folder: Path, lacking: Collection[str]) -> None:
     pipeline = str(index.get("_class_name"))
     if not pipeline.startswith(PIPELINE):
         raise HybridStitchError(f"checkpoint {folder} is a {pipeline}, not a {PIPELINE}Pipeline")
-    for name, wanted in _CLASSES.items():
+    for name, expected in _CLASSES.items():
         given = class_of(index, name)
         if given is None and name in lacking:
             continue
-        if given != wanted:
-            raise HybridStitchError(f"checkpoint {folder}: {name} is {given or 'missing'}, not {wanted}")
+        if given != expected:
+            raise HybridStitchError(f"checkpoint {folder}: {name} is {given or 'missing'}, not {expected}")
 
 
 def _check_transformer(folder: Path) -> None:

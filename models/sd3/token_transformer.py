@@ -83,10 +83,10 @@ class TokenTransformer(nn.Module):
         """
         module = cls.describe(checkpoint, keeps_keys=keeps_keys, zero_text_tokens=zero_text_tokens)
         stored = stored_tensors(Path(checkpoint) / "transformer")
-        wanted = module.state_dict()
-        check_plain_floats(wanted, stored, Path(checkpoint) / "transformer")
-        check_stored(wanted, stored, Path(checkpoint) / "transformer")
-        weights = {name: stored[name].read().to(device=device, dtype=dtype) for name in wanted}
+        state = module.state_dict()
+        check_plain_floats(state, stored, Path(checkpoint) / "transformer")
+        check_stored(state, stored, Path(checkpoint) / "transformer")
+        weights = {name: stored[name].read().to(device=device, dtype=dtype) for name in state}
         module.load_state_dict(weights, assign=True)
         return module.eval().requires_grad_(False)
 
