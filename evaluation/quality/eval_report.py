@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import pairwise
 from statistics import median
 from typing import Any
 
 import numpy as np
 
 from hybridstitch.evaluation.cases import PromptCase
+from hybridstitch.evaluation.control import worth_at
 from hybridstitch.evaluation.variants import LARGE_ON_GRID, Variant
 from hybridstitch.evaluation.world.judge import shares
 
@@ -154,14 +154,10 @@ class _Control:
         return {} if run in self._runs else {name: self.beside(name, run) for name in ("psnr", "all_right")}
 
     def beside(self, name: str, run: _Run) -> Interval | None:
-        """The mean of what each picture has more than the control's of the same case, at the same cost: between two
-        numbers of steps in proportion. None: it costs more than the one or less than the other end."""
+        """The mean of what each picture has more than the control's of the same case, at the same cost: see
+        `worth_at`. None: no number of steps costs that."""
         if name == "all_right" and "right" not in run.records[0]:
             return None
         measured = [each for each in self._runs if name == "all_right" or name in each.records[0]]
-        for low, high in pairwise(measured):
-            if low.cost <= run.cost <= high.cost:
-                share = (run.cost - low.cost) / (high.cost - low.cost)
-                before, after = values(low.records, name), values(high.records, name)
-                return interval(values(run.records, name) - (before + share * (after - before)))
-        return None
+        worth = worth_at(run.cost, [(each.cost, values(each.records, name)) for each in measured])
+        return None if worth is None else interval(values(run.records, name) - worth)

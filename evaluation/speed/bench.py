@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from hybridstitch.evaluation.control import find_controls, nearest_control
 from hybridstitch.evaluation.cost.operations import count_operations
 from hybridstitch.evaluation.cost.program_cost import describe_transformer
 from hybridstitch.evaluation.quality.closeness import psnr
@@ -33,7 +34,6 @@ from hybridstitch.runtime.result import Result
 
 from .bench_report import BenchReport, MaskedCall, Row
 from .calls import CallTime, call_lengths, masked_tokens, measure_calls, spread
-from .control import find_controls, nearest_control
 from .diffusers_pipeline import against_diffusers
 from .machine import circumstances
 from .timing import Drawn, Measured, interleave

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from hybridstitch.evaluation.speed.control import find_controls, nearest_control, nearest_steps, shares
+from hybridstitch.evaluation.control import find_controls, nearest_control, nearest_steps, shares
 from hybridstitch.evaluation.speed.timing import Measured
 from hybridstitch.evaluation.variants import HYBRID, LARGE, SMALL
 from hybridstitch.runtime.timing import TimeSpent, Timing

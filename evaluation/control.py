@@ -1,20 +1,30 @@
-"""The control of a method of two models: the large model alone in as many steps as fit into the same time."""
+"""The control of a method of two models: the large model alone in as many steps as fit into the same time.
+
+There are three ways to find it, one for each question:
+
+- A bench asks which number of steps of the large model takes as long: `find_controls` measures it.
+- An evaluation asks what the large model would be worth in the same time: `worth_at`, between two numbers of steps.
+- A tuning asks for the best of large in fewer steps that keeps to its target: `tuning.verdict.decide` ranks what does.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
+from itertools import pairwise
 from statistics import median
+
+import numpy as np
 
 from hybridstitch.evaluation.variants import Variant
 from hybridstitch.method.progress import OnProgress, silent
 from hybridstitch.runtime.pipeline import HybridStitch
 
-from .timing import Drawn, Measured, interleave
+from .speed.timing import Drawn, Measured, interleave
 
 
 def nearest_steps(seconds: Callable[[int], float], target: float, most: int) -> int:
-    """The number of steps, 1 to `most`, whose seconds are nearest to a target, by bisection.
+    """Which number of steps, 1 to `most`, takes as long as a target: the one whose seconds are nearest, by bisection.
 
     Between two that are as near it is the larger one: a control may rather have too much time than too little.
 
@@ -50,7 +60,7 @@ def find_controls(
     steps: int,
     progress: OnProgress = silent,
 ) -> dict[str, int]:
-    """For each variant the number of steps in which `large` takes as long, measured on the cases, twice each.
+    """Which number of steps of `large` takes as long as each variant, measured on the cases, twice each.
 
     Args:
         steps: large's own, the most that a control has.
@@ -71,5 +81,20 @@ def find_controls(
 
 
 def nearest_control(seconds: float, controls: Mapping[str, float]) -> str:
-    """The control whose seconds are nearest, by its name."""
+    """Which of the measured controls takes as long: the name of the one whose seconds are nearest."""
     return min(controls, key=lambda name: (abs(controls[name] - seconds), -controls[name]))
+
+
+def worth_at(cost: float, curve: Sequence[tuple[float, np.ndarray]]) -> np.ndarray | None:
+    """What the large model would be worth at the same cost, between two controls in proportion, in each case.
+
+    Args:
+        curve: the cost of each number of steps, ascending, and its values, one a case.
+
+    Returns:
+        None where it costs more than the one or less than the other end.
+    """
+    for (low, before), (high, after) in pairwise(curve):
+        if low <= cost <= high:
+            return before + (cost - low) / (high - low) * (after - before)
+    return None
