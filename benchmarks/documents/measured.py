@@ -68,8 +68,8 @@ def better(interval: Mapping[str, float] | None) -> bool:
     return interval is not None and interval["low"] > 0
 
 
-def bold(text: str, wanted: bool = True) -> str:
-    return f"**{text}**" if wanted and text else text
+def bold(text: str, chosen: bool = True) -> str:
+    return f"**{text}**" if chosen and text else text
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

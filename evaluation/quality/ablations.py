@@ -57,8 +57,8 @@ def hybrid(large: int, masked: int, steps: int, **settings: Any) -> Variant:
 
 def held(large: int, masked: int, steps: int, **settings: Any) -> Variant:
     """The same, but what is not refined is held, and chosen by its change; the small model draws what is left."""
-    found = hybrid(large, masked, steps, **settings)
-    return found.but(found.name.replace("hybrid", "held", 1), sketch="held", score="change")
+    sketched = hybrid(large, masked, steps, **settings)
+    return sketched.but(sketched.name.replace("hybrid", "held", 1), sketch="held", score="change")
 
 
 def _short(setting: str) -> str:
@@ -73,7 +73,7 @@ def methods(steps: int) -> list[Variant]:
         return max(1, round(share * of))
 
     few, fewer, fewest = part(3 / 7), part(5 / 14), part(2 / 7)  # 12, 10 and 8 of 28
-    found = [
+    variants = [
         SMALL,
         *(on_grid(part(share), steps) for share in (1 / 2, 5 / 14, 2 / 7, 3 / 14)),
         *(srdiffusion(part(5 / 14), steps, residual) for residual in ("off", RESIDUAL)),
@@ -91,12 +91,12 @@ def methods(steps: int) -> list[Variant]:
         hybrid(part(0.7, fewer), part(0.2, fewer), fewer, residual=1.0, grid=steps),
         *_held(steps),
     ]
-    return list({variant.name: variant for variant in found}.values())  # few steps leave few stage ends
+    return list({variant.name: variant for variant in variants}.values())  # few steps leave few stage ends
 
 
 def _held(steps: int) -> list[Variant]:
     """With held tokens from twice to four times as fast as all steps, and with the small model for the last step."""
-    found = []
+    variants = []
     for large, count, settings in [
         (11, 16, {"refresh_every": 1}),
         (5, 12, {"refresh_every": 1}),
@@ -105,11 +105,11 @@ def _held(steps: int) -> list[Variant]:
     ]:
         few = max(3, round(count / 28 * steps))
         kept = max(2, round(large / count * few))
-        found.append(held(kept, few - kept, few, **settings, grid=steps))
+        variants.append(held(kept, few - kept, few, **settings, grid=steps))
     few = max(4, round(3 / 7 * steps))
     kept = max(2, round(5 / 12 * few))
-    found.append(held(kept, few - kept - 1, few, refresh_every=1, residual=1.0, grid=steps))
-    return found
+    variants.append(held(kept, few - kept - 1, few, refresh_every=1, residual=1.0, grid=steps))
+    return variants
 
 
 def _scores(steps: int) -> list[Variant]:
@@ -135,34 +135,34 @@ def _keys(steps: int) -> list[Variant]:
 def _ends(steps: int) -> list[Variant]:
     """Stage ends of 12 of 28 steps on their grid, the rest held and sketched."""
     few = max(4, round(3 / 7 * steps))
-    found = []
+    variants = []
     for large in sorted({max(2, round(share * few)) for share in (1 / 4, 5 / 12, 7 / 12, 3 / 4)}):
         for masked in sorted({few - large, max(1, (few - large) // 2), max(1, few - large - 1)}, reverse=True):
-            found.append(held(large, masked, few, refresh_every=1, residual=1.0, grid=steps))
-            found.append(hybrid(large, masked, few, residual=1.0, grid=steps))
-    return found
+            variants.append(held(large, masked, few, refresh_every=1, residual=1.0, grid=steps))
+            variants.append(hybrid(large, masked, few, residual=1.0, grid=steps))
+    return variants
 
 
 def _residuals(steps: int) -> list[Variant]:
     """Of all steps, where many are the small model's."""
-    found: list[Variant] = []
+    variants: list[Variant] = []
     for exponent in ("off", 0.5, 1.0, 2.0, 3.0, 4.0):
         sketched = hybrid(round(3 / 14 * steps), round(2 / 7 * steps), steps, residual=exponent)
-        found.append(sketched.but(f"hybrid, residual {exponent}"))
-        found.append(srdiffusion(round(5 / 14 * steps), steps, exponent).but(f"srdiffusion, residual {exponent}"))
-    return found
+        variants.append(sketched.but(f"hybrid, residual {exponent}"))
+        variants.append(srdiffusion(round(5 / 14 * steps), steps, exponent).but(f"srdiffusion, residual {exponent}"))
+    return variants
 
 
 def _grid(steps: int) -> list[Variant]:
     """Fewer steps on the grid of all of them; of two models evenly spaced too, as the controls are."""
     few = max(2, round(5 / 14 * steps))  # 10 of 28
     fewer = sorted({max(1, round(share * steps)) for share in (1 / 2, 5 / 14, 2 / 7)}, reverse=True)
-    found = [on_grid(count, steps) for count in fewer]
+    variants = [on_grid(count, steps) for count in fewer]
     large, masked = max(1, round(0.7 * few)), max(1, round(0.2 * few))
     for grid in (0, steps):
-        found.append(hybrid(large, masked, few, residual=1.0, grid=grid))
-        found.append(srdiffusion(large, few, 1.0).but(f"srdiffusion {large}/{few} r1 g{grid}", grid=grid))
-    return found
+        variants.append(hybrid(large, masked, few, residual=1.0, grid=grid))
+        variants.append(srdiffusion(large, few, 1.0).but(f"srdiffusion {large}/{few} r1 g{grid}", grid=grid))
+    return variants
 
 
 def _sketches(steps: int) -> list[Variant]:
@@ -187,19 +187,19 @@ def _steps(steps: int) -> list[Variant]:
 def _moving_on(steps: int) -> list[Variant]:
     """Held tokens that move on and are corrected: either alone, how far, with which masks, and how often all are
     computed; stage ends and steps for the grid of `steps`, from 1.9 to 3 times as fast."""
-    found = []
+    variants = []
     for large, count, ratio in ((5, 22, 0.15), (4, 16, 0.15), (5, 12, 0.3)):
         for part, correct in product((0.0, 0.5), (OFF, ON)):
-            found.append(_moved(large, count, steps, ratio, part, correct))
-    found += [_moved(5, 22, steps, 0.15, part) for part in (0.25, 0.75, 1.0)]
+            variants.append(_moved(large, count, steps, ratio, part, correct))
+    variants += [_moved(5, 22, steps, 0.15, part) for part in (0.25, 0.75, 1.0)]
     for large, count in ((5, 26), (5, 22), (4, 18), (4, 14)):
-        found.append(_moved(large, count, steps, 0.0))
+        variants.append(_moved(large, count, steps, 0.0))
     others = [(5, 20, 0.15), (5, 20, 0.3), (5, 18, 0.5), (4, 14, 0.3)]
-    found += [_moved(large, count, steps, ratio) for large, count, ratio in others]
-    found.append(_moved(5, 24, steps, 0.15, full_after=2))
-    found += [_with_small_end(steps, part, correct) for part, correct in ((0.0, OFF), (0.5, ON))]
-    found += [on_grid(max(1, round(share / 28 * steps)), steps) for share in (16, 14, 12, 10, 8)]
-    return list({variant.name: variant for variant in found}.values())
+    variants += [_moved(large, count, steps, ratio) for large, count, ratio in others]
+    variants.append(_moved(5, 24, steps, 0.15, full_after=2))
+    variants += [_with_small_end(steps, part, correct) for part, correct in ((0.0, OFF), (0.5, ON))]
+    variants += [on_grid(max(1, round(share / 28 * steps)), steps) for share in (16, 14, 12, 10, 8)]
+    return list({variant.name: variant for variant in variants}.values())
 
 
 def _moved(

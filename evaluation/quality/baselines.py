@@ -54,8 +54,8 @@ def aided(pipe: HybridStitch, variant: Variant, case: PromptCase) -> Choose:
         patchify(draw(pipe, Variant("", {**settings, **how}), case)[0].latents[None], pipe.geometry.patch_size)
         for how in (LARGE.settings, without)
     ]
-    known = token_mean(ends[0] - ends[1])
-    return lambda scores, count: hardest(known.to(scores), count)
+    ranking = token_mean(ends[0] - ends[1])
+    return lambda scores, count: hardest(ranking.to(scores), count)
 
 
 def draw(pipe: HybridStitch, variant: Variant, case: PromptCase) -> tuple[Picture, float]:

@@ -100,15 +100,15 @@ def parameters_name(parameters: SamplingParameters) -> str:
 def grid(recipe: Recipe) -> list[SamplingParameters]:
     """All that a search may try, at the recipe's guidance; large with its full steps is the reference."""
     full = recipe.defaults.steps
-    found: dict[str, SamplingParameters] = {}
+    by_name: dict[str, SamplingParameters] = {}
     for method, settings in _settings(full, recipe.profiles.mask_ratios):
         try:
             parameters = make_parameters(recipe, method, **settings, guidance=recipe.defaults.guidance)
         except HybridStitchError:  # stages that do not fit, or a score that needs more large steps
             continue
         if not (method == "hybrid" and not parameters.schedule.has_hybrid):  # it would be srdiffusion
-            found[parameters_name(parameters)] = parameters
-    return list(found.values())
+            by_name[parameters_name(parameters)] = parameters
+    return list(by_name.values())
 
 
 def _settings(full: int, ratios: Sequence[float]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -204,10 +204,9 @@ def within(candidates: Sequence[Candidate], seconds: float) -> list[Candidate]:
     """
     possible = [candidate for candidate in candidates if candidate.predicted <= SLACK * seconds]
     slowest = {
-        kind: max(found.predicted for found in possible if found.kind == kind)
-        for kind in {found.kind for found in possible}
+        kind: max(one.predicted for one in possible if one.kind == kind) for kind in {one.kind for one in possible}
     }
-    return [found for found in possible if found.predicted >= LEAST_SHARE * min(seconds, slowest[found.kind])]
+    return [one for one in possible if one.predicted >= LEAST_SHARE * min(seconds, slowest[one.kind])]
 
 
 def spread(candidates: Sequence[Candidate], count: int, seed: int = 0) -> list[Candidate]:
@@ -218,9 +217,9 @@ def spread(candidates: Sequence[Candidate], count: int, seed: int = 0) -> list[C
     of_kind: dict[str, list[Candidate]] = defaultdict(list)
     for candidate in candidates:
         of_kind[candidate.kind].append(candidate)
-    for found in of_kind.values():
-        random.Random(seed).shuffle(found)
+    for alike in of_kind.values():
+        random.Random(seed).shuffle(alike)
     chosen = []
     while len(chosen) < min(count, len(candidates)):
-        chosen += [found.pop(0) for found in of_kind.values() if found]
+        chosen += [alike.pop(0) for alike in of_kind.values() if alike]
     return chosen[:count]
