@@ -64,9 +64,9 @@ class Figure:
         """Put an evaluation's report and plots where the documents look for them."""
         if self.report is None:
             return
-        found = json.loads((ROOT / out / self.report).read_text(encoding="utf-8"))
-        found["about"]["command"] = command
-        (RESULTS / f"{self.result}.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        report = json.loads((ROOT / out / self.report).read_text(encoding="utf-8"))
+        report["about"]["command"] = command
+        (RESULTS / f"{self.result}.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
         for image in self.images:
             shutil.copyfile(ROOT / out / Path(self.report).stem / image, IMAGES / image)
 
@@ -112,13 +112,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--core", type=int, metavar="N", help="run on this core alone")
     parser.add_argument("--out", type=Path, default=Path("out/eval"), metavar="DIR", help="default: %(default)s")
     options = parser.parse_args(arguments)
-    wanted = list(FIGURES) if "all" in options.figures else options.figures
-    if unknown := [name for name in wanted if name not in FIGURES]:
+    names = list(FIGURES) if "all" in options.figures else options.figures
+    if unknown := [name for name in names if name not in FIGURES]:
         parser.error(f"no figure {unknown[0]!r}; there are {', '.join(FIGURES)}, all")
-    if not wanted:
+    if not names:
         for name, figure in FIGURES.items():
             print(f"{name:13} benchmarks/results/{figure.result}.json\n{'':13} {figure.command}")
-    for name in wanted:
+    for name in names:
         if code := FIGURES[name].measure(options.out / name, options.core):
             print(f"{name}: exit code {code}; nothing of it was kept", file=sys.stderr)
             return code

@@ -64,8 +64,8 @@ def readme() -> str:
         control, grid = ({"psnr": None, "all_right": None} | row[name] for name in ("beside_control", "beside_grid"))
         method = row["settings"]["method"] != "large"
         cells = [
-            bold(f"{beside(found)} dB" if found else "", method and better(found))
-            for found in (control["psnr"], grid["psnr"])
+            bold(f"{beside(interval)} dB" if interval else "", method and better(interval))
+            for interval in (control["psnr"], grid["psnr"])
         ]
         whole = closeness(row) if decibels(row) else ""
         rows.append([label, speedup(row), whole, *cells, bold(right(row), method and better(control["all_right"]))])
@@ -111,13 +111,13 @@ def methods(name: str) -> str:
 def sketch() -> str:
     """Held tokens or sketched ones, by how many hybrid steps are full and where the steps lie; the closest is bold."""
     every = {"none": 0, "every other": 1, "every third": 2}
-    found = {
+    pairs = {
         (title, full): [evaluated("eval-demo-sketch", f"{kind} 5+7/12 f{count} g{grid}") for grid in (0, 28)]
         for kind, title in (("held", "held"), ("hybrid", "sketched by the small model"))
         for full, count in every.items()
     }
-    closest = max((row for pair in found.values() for row in pair), key=lambda row: row["means"]["psnr"]["mean"])
-    rows = [[*titles, *(bold(both(row), row is closest) for row in pair)] for titles, pair in found.items()]
+    closest = max((row for pair in pairs.values() for row in pair), key=lambda row: row["means"]["psnr"]["mean"])
+    rows = [[*titles, *(bold(both(row), row is closest) for row in pair)] for titles, pair in pairs.items()]
     return markdown(("the other tokens", "full steps", "evenly spaced", "on the grid of 28"), rows)
 
 
@@ -134,10 +134,10 @@ def score() -> str:
 
 def mask_ratio() -> str:
     ratios = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
-    found = [evaluated("eval-demo-mask-ratio", f"mask {ratio}") for ratio in ratios]
+    evaluations = [evaluated("eval-demo-mask-ratio", f"mask {ratio}") for ratio in ratios]
     rows = [
-        ["PSNR, dB", *(decibels(row) for row in found)],
-        ["speed-up", *(speedup(row) for row in found)],
+        ["PSNR, dB", *(decibels(row) for row in evaluations)],
+        ["speed-up", *(speedup(row) for row in evaluations)],
     ]
     return markdown(("mask ratio", *map(str, ratios)), rows)
 
@@ -166,15 +166,15 @@ def stage_ends() -> str:
 
 def refresh() -> str:
     every = {"none": 0, "every other": 1, "every third": 2, "every fifth": 4}
-    found = {label: both(evaluated("eval-demo-refresh", f"refresh every {count}")) for label, count in every.items()}
-    cells = [bold(text, label == "every other") for label, text in found.items()]
-    return markdown(("full steps among the held ones", *found), [["", *cells]])
+    text_of = {label: both(evaluated("eval-demo-refresh", f"refresh every {count}")) for label, count in every.items()}
+    cells = [bold(text, label == "every other") for label, text in text_of.items()]
+    return markdown(("full steps among the held ones", *text_of), [["", *cells]])
 
 
 def steps() -> str:
     counts = (6, 8, 10, 12, 16, 20)
-    found = [bold(both(evaluated("eval-demo-steps", f"hybrid, {count} steps")), count == 12) for count in counts]
-    return markdown(("steps", *(bold(str(count), count == 12) for count in counts)), [["the recipe", *found]])
+    texts = [bold(both(evaluated("eval-demo-steps", f"hybrid, {count} steps")), count == 12) for count in counts]
+    return markdown(("steps", *(bold(str(count), count == 12) for count in counts)), [["the recipe", *texts]])
 
 
 def residual() -> str:
@@ -225,8 +225,8 @@ def grid() -> str:
     for name in names:
         row = evaluated("eval-demo-grid", name)
         control = row["beside_control"]
-        known = [beside(control.get("psnr")), right(row), beside(control.get("all_right"), 100, 0)]
-        rows.append([name.removesuffix(" g0"), speedup(row), decibels(row), *known])
+        cells = [beside(control.get("psnr")), right(row), beside(control.get("all_right"), 100, 0)]
+        rows.append([name.removesuffix(" g0"), speedup(row), decibels(row), *cells])
     return markdown(("method", "speed-up", "PSNR, dB", "beside the control", "right", "beside the control"), rows)
 
 
@@ -255,11 +255,11 @@ def bench() -> str:
 
 def targets() -> str:
     """What `make bench` was aimed at, and what came out; bold: not reached."""
-    found = result("bench-demo-onnxruntime")
-    hybrid, paper = (found["methods"][name] for name in ("hybrid", "hybrid-paper@0.3"))
-    masked = next(call for call in found["masked_call"] if call["tokens"] == 80)
+    measured = result("bench-demo-onnxruntime")
+    hybrid, paper = (measured["methods"][name] for name in ("hybrid", "hybrid-paper@0.3"))
+    masked = next(call for call in measured["masked_call"] if call["tokens"] == 80)
     over = masked["share_of_full"] / masked["flops_share"]
-    eager, compiled = (found["diffusers"][f"large_speedup_over_{how}"] for how in ("eager", "compile"))
+    eager, compiled = (measured["diffusers"][f"large_speedup_over_{how}"] for how in ("eager", "compile"))
     rows = [
         (
             "hybrid at 30 % with the recipe's stage ends",
@@ -290,13 +290,13 @@ AIMED_AT = {"background": 0.98, "place": 0.98, "size": 0.98, "color": 0.97, "sha
 
 def attributes() -> str:
     """How often the judge finds right what the pair's models draw; bold: less than was aimed at."""
-    found = result("demo-pair")["right"]
-    scales = list(found["large"])
+    shares = result("demo-pair")["right"]
+    scales = list(shares["large"])
     rows = [
         [
             f"{size}, guidance {scale}",
             *(
-                bold(f"{found[size][scale][name]:.3f}", size == "large" and found[size][scale][name] < aim)
+                bold(f"{shares[size][scale][name]:.3f}", size == "large" and shares[size][scale][name] < aim)
                 for name, aim in AIMED_AT.items()
             ),
         ]
@@ -310,7 +310,7 @@ def attributes() -> str:
 
 def cost() -> str:
     """What a call of each model costs."""
-    found = result("demo-pair")
+    pair = result("demo-pair")
     measured = {
         "floating-point operations": ("operations_g", "G", 2),
         "2 threads": ("ms_2_threads", "ms", 1),
@@ -318,8 +318,8 @@ def cost() -> str:
     }
     rows = []
     for label, (key, unit, digits) in measured.items():
-        calls = (f"{found['cost_a_call'][size][key]:.{digits}f} {unit}" for size in ("large", "small"))
-        rows.append([label, *calls, f"{found['cost_ratio'][key]:.1f}"])
+        calls = (f"{pair['cost_a_call'][size][key]:.{digits}f} {unit}" for size in ("large", "small"))
+        rows.append([label, *calls, f"{pair['cost_ratio'][key]:.1f}"])
     return markdown(("", "large", "small", "ratio"), rows)
 
 
