@@ -47,11 +47,21 @@ class Backend:
                 except metadata.PackageNotFoundError:
                     continue
         hint = f"pip install 'hybridstitch-trt[{self.extra}]'" if self.extra else f"pip install {self.packages[0]}"
-        raise HybridStitchError(f"backend {self.name} needs {self.title}, which is not installed: {hint}")
+        parts = [package for package in self.packages if _is_installed(package)]
+        lack = f"is there as {parts[0]} alone, without module {self.module}" if parts else "is not installed"
+        raise HybridStitchError(f"backend {self.name} needs {self.title}, which {lack}: {hint}")
 
     @property
     def is_tensorrt(self) -> bool:
         return self.name.startswith("tensorrt")
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
 
 
 ONNXRUNTIME_QUIET = 3

@@ -137,7 +137,7 @@ def _gpus() -> Iterable[Finding]:
 
 
 def _tensorrts() -> Iterable[Finding]:
-    """Every TensorRT that Python can see; two distributions of one module are a trap."""
+    """Every TensorRT that is installed. Two distributions of one module are a trap, and so are bindings alone."""
     for backend in (backend for backend in BACKENDS.values() if backend.is_tensorrt):
         installed = [f"{name} {version}" for name in backend.packages if (version := _version(name))]
         # The package of that name only pulls in the bindings of one CUDA version; two bindings get in each other's way.
@@ -145,8 +145,19 @@ def _tensorrts() -> Iterable[Finding]:
         if len(bindings) > 1:
             advice = "they overwrite each other: uninstall all but one"
             yield Finding("gpu", backend.title, " and ".join(bindings), "warning", advice)
+        elif installed and (why := _import_failure(backend)):
+            yield Finding("gpu", backend.title, f"{', '.join(installed)}, which cannot be imported", "warning", why)
         else:
             yield Finding("gpu", backend.title, ", ".join(installed) or "not installed")
+
+
+def _import_failure(backend: Backend) -> str | None:
+    """Why a TensorRT cannot be imported, in one line; None: it can."""
+    try:
+        tensorrt_module(backend.name)
+    except HybridStitchError as error:
+        return str(error)
+    return None
 
 
 def _version(package: str) -> str | None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from hybridstitch.cli import main
-from hybridstitch.engines import doctor
+from hybridstitch.engines import backends, doctor
 from hybridstitch.engines.cores import Load
 
 
@@ -39,6 +39,26 @@ def test_two_tensorrts_are_a_warning(monkeypatch):
     finding = next(finding for finding in doctor._tensorrts() if finding.what == "TensorRT")
     assert finding.state == "warning"
     assert "tensorrt-cu13-bindings 11.4 and tensorrt-cu12-bindings 10.9" in finding.found
+
+
+def test_bindings_without_their_libraries_are_told_alike_in_both_rows(monkeypatch):
+    monkeypatch.setattr(backends.importlib.util, "find_spec", lambda _: None)
+    only = {"tensorrt-rtx-cu13-bindings": "1.7.1"}
+
+    def version(name: str) -> str:
+        if name in only:
+            return only[name]
+        raise doctor.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(backends.metadata, "version", version)
+    finding = next(finding for finding in doctor._tensorrts() if finding.what == "TensorRT for RTX")
+    why = (
+        "backend tensorrt_rtx needs TensorRT for RTX, which is there as tensorrt-rtx-cu13-bindings alone, without "
+        "module tensorrt_rtx: pip install 'hybridstitch-trt[rtx]'"
+    )
+    assert (finding.state, finding.advice) == ("warning", why)
+    assert finding.found == "tensorrt-rtx-cu13-bindings 1.7.1, which cannot be imported"
+    assert doctor.obstacle("tensorrt_rtx", building=True) == why
 
 
 def test_an_old_package_and_a_missing_one_say_what_to_type(monkeypatch):

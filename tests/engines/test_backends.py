@@ -10,6 +10,7 @@ from types import ModuleType
 import pytest
 import torch
 
+from hybridstitch.engines import backends
 from hybridstitch.engines.backends import BACKENDS, Hardware, find_backend, find_device, hardware, require_gpu
 from hybridstitch.engines.builders.build_pair import build_pair
 from hybridstitch.engines.builders.options import BuildOptions, rtx_targets
@@ -50,6 +51,7 @@ def test_an_unknown_backend_is_refused_with_the_known_ones(exported, tmp_path):
 )
 def test_a_missing_package_is_told_with_what_installs_it(name, message, monkeypatch, exported, tmp_path):
     monkeypatch.setattr(importlib.util, "find_spec", lambda module: None)
+    monkeypatch.setattr(backends, "_is_installed", lambda package: False)
     assert obstacle(name) == message
     with pytest.raises(HybridStitchError, match="pip install"):
         build_pair(make_recipe(), exported, tmp_path, name)
