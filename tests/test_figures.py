@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from benchmarks.documents import figures, measured, tables
+from benchmarks.documents import figures, measured, moving_on, tables
 from benchmarks.documents.figures import FIGURES, Figure
 
 SCRIPT = """
@@ -62,7 +62,7 @@ def test_the_list_names_every_command(capsys):
 
 def test_every_result_of_a_table_has_a_command(monkeypatch):
     asked = set()
-    for module in (measured, tables):
+    for module in (measured, moving_on, tables):
         monkeypatch.setattr(module, "result", lambda name, real=measured.result: asked.add(name) or real(name))
     for table in tables.TABLES.values():
         table()

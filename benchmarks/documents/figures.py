@@ -93,6 +93,10 @@ FIGURES: Mapping[str, Figure] = {
     "refresh": _ablation("refresh"),
     "steps": _ablation("steps"),
     "residual": _ablation("residual"),
+    "moving-on": Figure(
+        f"{EVAL} --count 200 --ablation moving-on --by operations", "eval-demo-moving-on", "moving-on.json"
+    ),
+    "sd35-operations": Figure("python -m benchmarks.sd35_operations --save", "sd35-operations"),
     "keys": Figure(
         f"hybridstitch-trt eval {KEYS} --engines out/keys/engines --threads 1 --count 12 --ablation keys",
         "eval-demo-keys",

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from . import moving_on
 from .measured import (
     NotMeasured,
     beside,
@@ -334,6 +335,10 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "refresh": refresh,
     "steps": steps,
     "residual": residual,
+    "moving-on": moving_on.ways,
+    "moving-on-part": moving_on.parts,
+    "moving-on-masks": moving_on.masks,
+    "moving-on-recipe": moving_on.small_end,
     "guidance": guidance,
     "grid": grid,
     "bench": bench,
