@@ -13,7 +13,8 @@ from hybridstitch.method.masks import Mask
 from hybridstitch.method.tokens import gather, pick_rows, row_index
 
 from .health import peaks
-from .workspace import MOVED, Call, Workspace
+from .specification import MOVED
+from .workspace import Call, Workspace
 
 Around = Callable[[str], AbstractContextManager[object]]
 

@@ -20,7 +20,7 @@ from hybridstitch.method.program import make_program
 from hybridstitch.method.size import Size
 from hybridstitch.pairs.recipe import Recipe
 
-from .workspace import Shape, specification
+from .specification import Shape, specification
 
 
 @dataclass(frozen=True)

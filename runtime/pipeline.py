@@ -31,10 +31,11 @@ from .memory import largest_workspace
 from .prompts import Tokenizers, encoder_length
 from .request import Request, Requests, batch_shape
 from .result import Failure, Picture, Result, StepProgress
+from .specification import Shape
 from .stream import OwnStream
 from .text import TextEncoders
 from .timing import Stopwatch
-from .workspace import Shape, Workspace
+from .workspace import Workspace
 
 
 class HybridStitch:

@@ -28,7 +28,7 @@ from hybridstitch.pairs.recipe import Recipe
 
 from .batch_sizes import batch_sizes
 from .prompts import Tokenizers, encoder_length
-from .workspace import Shape
+from .specification import Shape
 
 
 @dataclass(frozen=True)

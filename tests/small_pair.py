@@ -21,7 +21,8 @@ from hybridstitch.method.state import State
 from hybridstitch.method.tokens import crop_positions, patchify
 from hybridstitch.models.sd3.token_transformer import TokenTransformer
 from hybridstitch.runtime.engine_models import EngineModels
-from hybridstitch.runtime.workspace import Shape, Workspace
+from hybridstitch.runtime.specification import Shape
+from hybridstitch.runtime.workspace import Workspace
 
 TEXT_TOKENS = 5
 

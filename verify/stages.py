@@ -20,7 +20,8 @@ from hybridstitch.method.size import Size
 from hybridstitch.method.tokens import crop_positions
 from hybridstitch.runtime.engine_models import EngineModels
 from hybridstitch.runtime.health import Health
-from hybridstitch.runtime.workspace import Shape, Workspace
+from hybridstitch.runtime.specification import Shape
+from hybridstitch.runtime.workspace import Workspace
 
 from .compare import Bounds, Comparison, compare
 

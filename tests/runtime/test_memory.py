@@ -23,7 +23,8 @@ from hybridstitch.method.size import Size
 from hybridstitch.method.state import STATE, TREND
 from hybridstitch.pairs.parameters import make_parameters
 from hybridstitch.runtime.memory import predict
-from hybridstitch.runtime.workspace import Shape, Specification, Workspace, specification
+from hybridstitch.runtime.specification import Shape, Specification, specification
+from hybridstitch.runtime.workspace import Workspace
 from tests.engines import fake_tensorrt
 from tests.engines.handmade import make_recipe
 
@@ -144,7 +145,8 @@ def test_what_the_allocator_holds_after_a_whole_run_is_what_was_predicted_to_the
         parameters, size = requests[0].parameters, requests[0].size
         predicted = predict(manifests, pipe.recipe, parameters, size, len(prompts))
     held = most = 0
-    for event in sorted(profiler.profiler.kineto_results.events(), key=lambda event: event.start_ns()):
+    events: Any = profiler.profiler.kineto_results.events()  # type: ignore[union-attr]  # it has run
+    for event in sorted(events, key=lambda event: event.start_ns()):
         held += event.nbytes() if event.name() == "[memory]" else 0
         most = max(most, held)
     tensors = predicted.keys_values + predicted.latents
