@@ -66,8 +66,10 @@ def standard_error(values: Sequence[float]) -> float:
     return stdev(values) / len(values) ** 0.5 if len(values) > 1 else float("inf")
 
 
-def interval(one: Sequence[float], other: Sequence[float]) -> tuple[float, float]:
-    """Where the mean of `one - other`, paired, lies with 95 %: Student's.
+def student_interval(one: Sequence[float], other: Sequence[float]) -> tuple[float, float]:
+    """Where the mean of `one - other`, paired, lies with 95 %.
+
+    Student's, since finalists are compared over few cases, where the bootstrap of evaluation/quality/ is too narrow.
 
     With fewer than `LEAST_CASES` pairs it is everything.
     """
@@ -148,7 +150,9 @@ def _simpler(finalist: Finalist, best: Finalist) -> bool:
 
 def _alike(finalist: Finalist, best: Finalist, target: Target) -> bool:
     by_time = target.psnr is not None
-    low, high = interval(finalist.seconds, best.seconds) if by_time else interval(finalist.psnr, best.psnr)
+    low, high = (
+        student_interval(finalist.seconds, best.seconds) if by_time else student_interval(finalist.psnr, best.psnr)
+    )
     return low <= 0 <= high
 
 
@@ -188,10 +192,10 @@ def _told(finalist: Finalist, reference: Sequence[float]) -> str:
 def _more(one: Finalist, other: Finalist, target: Target) -> str:
     """By how much one is better, with the interval of the paired difference."""
     if target.psnr is not None:
-        low, high = interval(other.seconds, one.seconds)
+        low, high = student_interval(other.seconds, one.seconds)
         amount, unit = mean(other.seconds) - mean(one.seconds), "s faster"
         words = f"{amount:.3g} {unit}", f"{low:.2g} to {high:.2g} s"
     else:
-        low, high = interval(one.psnr, other.psnr)
+        low, high = student_interval(one.psnr, other.psnr)
         words = f"{one.closeness - other.closeness:.1f} dB closer", f"{low:.1f} to {high:.1f} dB"
     return words[0] + (f" (95 % interval {words[1]})" if isfinite(low) else " (too few captions for an interval)")

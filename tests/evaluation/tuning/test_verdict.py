@@ -5,7 +5,7 @@ import random
 import pytest
 
 from hybridstitch.evaluation.tuning.candidates import Candidate
-from hybridstitch.evaluation.tuning.verdict import Finalist, Target, decide, interval, student
+from hybridstitch.evaluation.tuning.verdict import Finalist, Target, decide, student, student_interval
 from hybridstitch.pairs.parameters import make_parameters
 from hybridstitch.pairs.recipe import Recipe
 
@@ -22,7 +22,7 @@ def test_the_interval_of_a_paired_difference_holds_the_truth_19_times_in_20(capt
     rng, held = random.Random(0), 0
     for _ in range(1000):
         easy = [rng.gauss(30, 5) for _ in range(captions)]
-        low, high = interval([value + rng.gauss(0.5, 1) for value in easy], easy)
+        low, high = student_interval([value + rng.gauss(0.5, 1) for value in easy], easy)
         held += low <= 0.5 <= high
     assert 930 <= held <= 970  # 950, and three standard deviations of the count
 
@@ -35,8 +35,8 @@ def test_students_quantiles_are_those_of_the_tables(freedom, quantile):
 
 
 def test_few_captions_tell_nothing_apart():
-    assert interval([30.0] * 3, [10.0] * 3) == (float("-inf"), float("inf"))
-    assert interval([30.0] * 4, [10.0] * 4) == (20.0, 20.0)
+    assert student_interval([30.0] * 3, [10.0] * 3) == (float("-inf"), float("inf"))
+    assert student_interval([30.0] * 4, [10.0] * 4) == (20.0, 20.0)
 
 
 def test_a_speedup_is_that_of_pictures_drawn_in_turn_so_a_slower_machine_changes_nothing():
