@@ -29,6 +29,7 @@ COPY models ./models
 COPY export ./export
 COPY engines ./engines
 COPY runtime ./runtime
+COPY serving ./serving
 COPY verify ./verify
 COPY evaluation ./evaluation
 RUN pip install --no-cache-dir --no-deps --no-build-isolation . && pip check

@@ -42,6 +42,7 @@ class Service:
         """
         self._requests = pipe.requests
         options = options or ServiceOptions()
+        self._timeout = options.timeout
         queue = Queue(options.max_queue, options.max_delay)
         on_cpu = pipe.device.type == "cpu"
         self._batch_limits = BatchLimits(1 if on_cpu and options.max_batch is None else options.max_batch)
@@ -115,7 +116,7 @@ class Service:
         """Put a request into the queue.
 
         Args:
-            timeout: seconds from now, after which it is given up between two steps.
+            timeout: seconds from now, after which it is given up between two steps; None: the service's own.
             on_update: called once it has begun and after each step, by the thread that draws: it must be quick. What
                 it raises fails this request.
             previews: 0 to 3; so many of the updates, evenly spread, have a preview, each for the time of a decode.
@@ -123,6 +124,7 @@ class Service:
         Raises:
             QueueFull, Closed: at once. HybridStitchError: a number out of range.
         """
+        timeout = self._timeout if timeout is None else timeout
         ticket = Ticket(
             request, timeout=timeout, on_update=on_update, previews=previews, withdraw=self._worker.withdraw
         )

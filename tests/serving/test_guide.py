@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from hybridstitch.serving import Service, ServingError, errors
+from hybridstitch.serving import Service, ServiceOptions, ServingError, errors
 
 _TEXT = (Path(__file__).parents[2] / "docs" / "serving.md").read_text()
 GUIDE = re.findall(r"^## In a Python program$(.*?)(?=^## |\Z)", _TEXT, re.M | re.S)[0]
@@ -26,7 +26,8 @@ def test_the_example_runs_as_it_is_written(demo_engines, tmp_path, monkeypatch, 
 
 
 def test_the_guide_names_every_option_and_every_error():
-    options = inspect.signature(Service.__init__).parameters.keys() - {"self", "pipe"}
+    options = inspect.signature(Service.__init__).parameters.keys() - {"self", "pipe", "options"}
+    options |= ServiceOptions.table().keys()
     options |= inspect.signature(Service.submit).parameters.keys() - {"self", "request"}
     assert not [name for name in options if f"| `{name}` |" not in GUIDE]
     kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, ServingError)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 
@@ -283,6 +284,17 @@ def test_memory_stays_flat_over_many_requests(serve, pipe):
 def test_an_option_out_of_range_is_refused(options, words):
     with pytest.raises(HybridStitchError, match=words):
         ServiceOptions(**options)
+
+
+def test_the_timeout_of_the_service_is_that_of_requests_which_name_none(serve, ask, hold):
+    service, held = serve(timeout=0.2), hold(step=1)
+    late, other = service.submit(ask(), on_update=held), service.submit(ask(1), timeout=600)
+    assert held.reached.wait(60)
+    time.sleep(0.2)
+    held.go.set()
+    with pytest.raises(TimedOut):
+        late.result()
+    assert other.result().seed == 1
 
 
 def test_what_a_request_asks_for_is_refused_before_it_waits(serve, ask):
