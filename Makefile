@@ -46,7 +46,7 @@ triton-server: $(READY)  ## a Triton server for the tests, in build/triton (60 M
 train: $(READY)  ## train the demo pair from nothing (many hours on a CPU; goes on where it stopped)
 	$(BIN)/python -m training
 
-test: $(READY)  ## run the tests (under 8 minutes on 2 cores)
+test: $(READY)  ## run the tests (8 to 16 minutes on 2 cores)
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-slow: $(READY)  ## run the tests that take longer
