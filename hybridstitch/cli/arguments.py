@@ -150,18 +150,6 @@ def whole_number(name: str, least: int, most: int) -> Callable[[str], Any]:
     return checked(int, partial(whole, name, span=range(least, most + 1)))
 
 
-def seconds(name: str, least: float) -> Callable[[str], Any]:
-    """A flag that takes seconds."""
-
-    def check(value: Any) -> float:
-        duration = finite(name, value)
-        if duration < least:
-            raise HybridStitchError(f"{name} must be at least {least:g} seconds, not {duration:g}")
-        return duration
-
-    return checked(float, check)
-
-
 def number_over(name: str, least: float, most: float) -> Callable[[str], Any]:
     """A flag that takes a number over `least`."""
 

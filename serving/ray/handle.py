@@ -49,12 +49,13 @@ class RayService:
     replica alone knows (batches and their stages) is not told.
     """
 
-    def __init__(self, handle: Any, requests: Requests, *, max_queue: int = 16, retries: int = 3) -> None:
-        """max_queue: requests that wait, at most. retries: how often one is begun again."""
+    def __init__(self, handle: Any, requests: Requests, options: ApplicationOptions | None = None) -> None:
+        """options: of which max_queue, retries and timeout count here."""
+        options = options or ApplicationOptions()
         self.requests = requests
         self.observer: Observer | None = None
         self._draw = handle.options(stream=True).draw
-        self._max_queue, self._retries = max_queue, retries
+        self._max_queue, self._retries, self._timeout = options.max_queue, options.retries, options.timeout
         self._lock = threading.Lock()
         self._errands: dict[Ticket, _Errand] = {}
         self._closing = False
@@ -69,7 +70,7 @@ class RayService:
             HybridStitchError: engines that are not built.
         """
         requests = options.requests(Recipe.load(options.pair, options.schedule))
-        return cls(handle, requests, max_queue=options.max_queue, retries=options.retries)
+        return cls(handle, requests, options)
 
     def resolve(self, prompt: str, **requested: Any) -> Request:
         """A request, refused where that can be told before anything runs; see `Requests.resolve`."""
@@ -88,6 +89,7 @@ class RayService:
         Raises:
             QueueFull, Closed: at once. HybridStitchError: a number out of range.
         """
+        timeout = self._timeout if timeout is None else timeout
         ticket = Ticket(request, timeout=timeout, on_update=on_update, previews=previews, withdraw=self._withdraw)
         try:
             with self._lock:

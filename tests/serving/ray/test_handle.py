@@ -12,6 +12,7 @@ from ray.exceptions import RayActorError
 
 from hybridstitch.serving import Cancelled, Closed, NotDrawn, QueueFull, TimedOut, Update
 from hybridstitch.serving.ray.handle import RayService
+from hybridstitch.serving.ray.options import ApplicationOptions
 
 STEP = Update(0, 4, "large")
 
@@ -86,7 +87,7 @@ def test_a_picture_that_went_wrong_is_not_tried_again(pipe, ask):
 def test_a_request_that_kills_every_replica_is_given_up(pipe, ask):
     replicas = Replicas(*([RayActorError()] for _ in range(3)))
     with pytest.raises(NotDrawn, match="3 replicas in a row died while they drew it"):
-        RayService(replicas, pipe.requests, retries=2).submit(ask()).result(10)
+        RayService(replicas, pipe.requests, ApplicationOptions(retries=2)).submit(ask()).result(10)
 
 
 def test_an_error_of_rays_that_nobody_foresaw_is_an_answer_too(pipe, ask):
@@ -96,7 +97,7 @@ def test_an_error_of_rays_that_nobody_foresaw_is_an_answer_too(pipe, ask):
 
 def test_more_than_may_wait_are_refused_and_those_that_are_drawn_do_not_count(pipe, ask):
     go = threading.Event()
-    service = RayService(Replicas([STEP, go, "first"], [go, "second"]), pipe.requests, max_queue=1)
+    service = RayService(Replicas([STEP, go, "first"], [go, "second"]), pipe.requests, ApplicationOptions(max_queue=1))
     began = threading.Event()
     first = service.submit(ask(), on_update=lambda _update: began.set())
     assert began.wait(10)
@@ -121,7 +122,9 @@ def test_a_cancelled_request_is_answered_and_its_replica_told(pipe, ask):
 
 
 def test_a_request_that_is_cancelled_at_once_is_answered_too(pipe, ask):
-    service = RayService(Replicas(*([threading.Event()] for _ in range(50))), pipe.requests, max_queue=99)
+    service = RayService(
+        Replicas(*([threading.Event()] for _ in range(50))), pipe.requests, ApplicationOptions(max_queue=99)
+    )
     for number in range(50):
         ticket = service.submit(ask(number))
         ticket.cancel()
@@ -159,3 +162,12 @@ def test_an_observer_that_raises_costs_nobody_an_answer(pipe, ask):
     assert service.submit(ask()).result(10) == "picture"
     with pytest.raises(NotDrawn):
         service.submit(ask()).result(10)
+
+
+@pytest.mark.parametrize(("named", "most"), [(None, 5.0), (900.0, 900.0)])
+def test_the_timeout_of_the_application_is_that_of_requests_which_name_none(pipe, ask, named, most):
+    replicas = Replicas(["first"])
+    service = RayService(replicas, pipe.requests, ApplicationOptions(timeout=5.0))
+    assert service.submit(ask(), timeout=named).result(10) == "first"
+    ((_, left, _),) = replicas.sent
+    assert most - 1 < left <= most
